@@ -1,0 +1,80 @@
+"""What a destination is: named bytes in a place. Every place, and every wrapper around one, does exactly this.
+
+A destination holds the objects of one restic repository in its standard layout (`config`, `keys/`, `snapshots/`, `index/`, `locks/`,
+`data/xx/`), so that restic itself can open it there. It knows nothing of what the bytes mean: they are encrypted before they come here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+ObjectKind = Literal["config", "keys", "snapshots", "index", "locks", "data"]
+
+KINDS: tuple[ObjectKind, ...] = ("config", "keys", "snapshots", "index", "locks", "data")
+
+
+class Draft(Protocol):
+    """An object that grows: nothing of it is visible until `commit`. Leaving its `with` block without a commit leaves nothing behind."""
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes. Raises NoSpace, or BackupError where the place cannot be written."""
+
+    def commit(self, name: str) -> None:
+        """Make all that was written visible as `name`, complete and durable."""
+
+
+@runtime_checkable
+class Destination(Protocol):
+    """Named bytes in a place.
+
+    Names are 64 lower-case hex digits, but for the one object of kind "config" whose name is ignored (pass "config"). Any other name is
+    refused with BackupError, when stored and when listed (foreign files are passed over in silence).
+
+    Errors: ObjectMissing (no such object), BadRange (a range that lies outside it), NoRepository (the place itself is not there), NoSpace,
+    Unreachable (worth a retry), SignInNeeded, BackupError for what will not get better (read-only, permission).
+    """
+
+    label: str
+    """How a person would name the place: a path, ``gdrive:FOLDER``. Holds no secret."""
+
+    def create(self) -> None:
+        """Make the place ready for a new repository. Harmless where it is already."""
+
+    def exists(self) -> bool:
+        """True where a repository's config is. An empty or absent place is False; a place that cannot be reached raises."""
+
+    def save(self, kind: ObjectKind, name: str, data: bytes) -> None:
+        """Store the bytes under the name: all or nothing, durable and listed when it returns.
+
+        The same name with the same size counts as stored already; of another size it is a broken earlier try and is replaced.
+        """
+
+    def save_file(self, kind: ObjectKind, name: str, path: Path) -> None:
+        """`save`, reading from a local file, in bounded memory."""
+
+    def draft(self, kind: ObjectKind) -> AbstractContextManager[Draft]:
+        """An object whose name is known only at its end (a pack), growing where that is cheapest."""
+
+    def load(self, kind: ObjectKind, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        """The bytes, or exactly `length` of them from `offset`; never fewer."""
+
+    def size(self, kind: ObjectKind, name: str) -> int:
+        """The stored size in bytes."""
+
+    def list(self, kind: ObjectKind) -> Iterator[tuple[str, int]]:
+        """All (name, size) of a kind, in no order; complete, or it raises."""
+
+    def remove(self, kind: ObjectKind, name: str) -> None:
+        """Remove an object; one that is not there counts as removed."""
+
+    def age(self, kind: ObjectKind, name: str) -> float:
+        """Seconds since the object was stored, by the destination's own clock where it has one."""
+
+    def sweep(self) -> int:
+        """Remove what dead runs of this machine left half-written; the number of things removed."""
+
+    def close(self) -> None:
+        """Let go of connections."""

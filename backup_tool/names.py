@@ -1,0 +1,83 @@
+"""Names from outside made safe: for paths in a snapshot and on disk, and for a terminal.
+
+Chat titles, senders and file names are written by whoever can message the owner: hostile text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import unicodedata
+
+# The Unicode tables of one fixed version: the same name comes out on every interpreter, time zone and locale, and every
+# letter in it is printable to readers with older tables (restic quotes what its Go does not know: facts, tree names).
+_FIXED = unicodedata.ucd_3_2_0
+_ALSO_ALLOWED = frozenset(" -_.()+@")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+_LIMIT = 200
+# What a terminal or a reader could be fooled with: controls, bidirectional overrides and isolates, zero-width characters, line separators,
+# lone surrogates, tags.
+_UNSHOWN = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def safe_name(text: str, limit: int = _LIMIT) -> str:
+    """A file or folder name made from an outside name: NFC, letters, marks, numbers, space and ``-_.()+@``; anything else ``_``.
+
+    Never empty, never hidden, never an option, never a device name of Windows; at most `limit` bytes in UTF-8, a suffix kept.
+    """
+    composed = _FIXED.normalize("NFC", text.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
+    kept = "".join(c if c in _ALSO_ALLOWED or _FIXED.category(c)[0] in "LMN" else "_" for c in composed)
+    if kept[:1] in ("-", "."):
+        kept = "_" + kept[1:]
+    kept = _shorten(kept, limit).rstrip(". ")
+    if _RESERVED.fullmatch(kept):
+        kept = "_" + kept
+    return kept or "_"
+
+
+def _shorten(name: str, limit: int) -> str:
+    if len(name.encode()) <= limit:
+        return name
+    stem, suffix = os.path.splitext(name)
+    if len(suffix.encode()) > 20:
+        stem, suffix = name, ""
+    return stem.encode()[: limit - len(suffix.encode())].decode("utf-8", "ignore") + suffix
+
+
+def told_apart(name: str, key: str, limit: int = _LIMIT) -> str:
+    """The name with 8 hex digits of the key's SHA-256 before its suffix: for two things that would share one name."""
+    stem, suffix = os.path.splitext(name)
+    mark = " " + hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return _shorten(stem, limit - len(mark) - len(suffix.encode())) + mark + suffix
+
+
+def chat_folder(title: str, chat_id: str) -> str:
+    """The folder of a chat inside a snapshot: its name at first sight and 4 hex digits of SHA-256(chat_id)."""
+    digits = hashlib.sha256(chat_id.encode("utf-8", "surrogatepass")).hexdigest()[:4]
+    return f"{safe_name(title, _LIMIT - 5)} {digits}"
+
+
+def folded(text: str) -> str:
+    """For comparing paths and names: NFC and case-folded."""
+    return unicodedata.normalize("NFC", text).casefold() if not text.isascii() else text.lower()
+
+
+def plain(text: str) -> str:
+    """For searching: case and accents ignored."""
+    if text.isascii():
+        return text.lower()
+    return "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
+
+
+def shown(text: str, limit: int = 200) -> str:
+    """Outside text as a terminal may show it: what could steer or fool it is escaped, and it is cut at `limit` characters."""
+    clean = _UNSHOWN.sub(lambda m: m[0].encode("unicode_escape").decode(), text)
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def path_text(raw: bytes) -> str:
+    r"""A path's bytes as text for a record: UTF-8 where it is, undecodable bytes as ``\xNN``."""
+    return raw.decode("utf-8", "backslashreplace")

@@ -1,0 +1,96 @@
+"""What a source gives: the audio files of a message store, with what is known of each, and an account of all that is not there.
+
+A source is read-only. Nothing is written beside the store; a database is copied into `workdir` before it is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from backup_tool.models import Chat, Note, Problem
+
+
+@dataclass(slots=True)
+class AudioFile:
+    """One audio file of a store, and the notes it is the audio of: one a message that it belongs to, or one without message."""
+
+    path: str
+    """Below the source's folder, `/` between parts, undecodable bytes as \\xNN: what `found` says."""
+    original_path: str
+    """Below the store's own root (the folder that holds `Media`), in the same form: what the record says."""
+    location: bytes
+    """Where it is on this machine, for opening. Never shown, never stored."""
+    size: int
+    mtime_ns: int
+    notes: list[Note]
+    """At least one. Without id, blobs, size, duration, path, found, first_seen: those are not the source's to know.
+    `original_path` and `mtime_ns` are filled in by the source."""
+    id: str | None = None
+    """SHA-256 in hex where the source had to know it (matching by content)."""
+    recorded_id: str | None = None
+    """SHA-256 in hex that the store's database has on record for this file, if it has one."""
+
+
+KnownId = Callable[[str, int, int], "str | None"]
+"""(original_path, size, mtime_ns) → the id that an earlier run gave this very file, or None: spares reading it again."""
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a finished scan says of its store."""
+
+    complete: bool = False
+    """Scanned to its end: the root exists, everything but `unreadable_folders` listed without error, and at least one audio file was there.
+    Only then may a note that was not found be marked as missing."""
+    unreadable_folders: list[str] = field(default_factory=list)
+    """Paths as in AudioFile.path; notes below them are carried as they are."""
+    files: int = 0
+    orphans: int = 0
+    """Files without a message, in a store whose database was read. 0 without database."""
+    missing: list[Note] = field(default_factory=list)
+    """One for each message whose file is not on the device: what the database knows of it, `size` and `duration` too."""
+    chats: list[Chat] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    """What could not be read: each means exit code 3."""
+    warnings: list[str] = field(default_factory=list)
+    """What a person should know and a script need not: lower case, no full stop."""
+    database: str | None = None
+    """The database that was read, by its path below the source's folder, or None."""
+
+
+class Scan(Protocol):
+    """Iterate it to its end for the files, folder by folder in sorted order; then `summary` is whole."""
+
+    summary: Summary
+
+    def __iter__(self) -> Iterator[AudioFile]: ...
+
+
+class Source(Protocol):
+    """A store on this machine. Made by `sources.open_source`."""
+
+    name: str
+    type: str
+    """The type that was found, never "auto"."""
+
+    def scan(self, known: KnownId | None = None) -> Scan:
+        """Go through the store once.
+
+        Raises UsageError where the path does not exist or nothing is recognised there; `SourceAbsent` is for the caller to decide.
+        """
+
+    def read(self, file: AudioFile, piece: int) -> Iterator[bytes]:
+        """The file's bytes in pieces of exactly `piece` bytes but for the last (an empty file gives none).
+
+        Raises FileUnreadable where it cannot be read, and FileChanging (after the last piece) where it was written to meanwhile.
+        """
+
+
+class FileUnreadable(Exception):
+    """A file of the store cannot be read; the text says why, in a person's words."""
+
+
+class FileChanging(FileUnreadable):
+    """A file was written to while it was read: what was read is not to be kept."""
