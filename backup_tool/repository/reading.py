@@ -1,0 +1,168 @@
+"""Blobs by id: one range request each, or many in few requests. Whatever comes back is verified to the last byte."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from binascii import unhexlify
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from backup_tool.destinations.base import Destination
+from backup_tool.errors import BadRange, DamagedObject, IntegrityError, ObjectMissing
+from backup_tool.names import shown
+from backup_tool.repository.crypto import OVERHEAD, BrokenSeal, Buffer, Key
+from backup_tool.repository.index import BlobKind, Place
+from backup_tool.repository.index_files import IndexFiles
+from backup_tool.repository.objects import is_id
+from backup_tool.repository.sealed import Unreadable, inflate
+from backup_tool.repository.trees import MAX_TREE
+
+MAX_BLOB: dict[BlobKind, int] = {"data": 64 * 2**20, "tree": MAX_TREE}
+
+# Bytes nobody asked for are cheaper than another request up to this gap (restic's figure), and a request stays small enough for memory.
+_GAP = 2**20
+_REQUEST = 32 * 2**20
+_ANSWER = 64 * 2**20
+WORD: dict[BlobKind, str] = {"data": "blob", "tree": "tree"}
+
+
+class ReadRequest(msgspec.Struct, frozen=True):
+    """One range of one pack, and the blobs wanted from it: (id, place), in order of offset."""
+
+    kind: BlobKind
+    pack: str
+    offset: int
+    length: int
+    blobs: tuple[tuple[str, Place], ...]
+
+
+def blob_id(id: str) -> bytes:
+    """The 32 bytes of an id. Raises IntegrityError for anything but 64 hex digits: ids come from trees and catalogs, untrusted."""
+    if not is_id(id):
+        raise IntegrityError(f"not the id of a blob: {shown(id, 80)}", "run 'backup check' to see what else is wrong")
+    return unhexlify(id)
+
+
+def open_blob(key: Key, kind: BlobKind, id: bytes, stored: Buffer, raw_length: int) -> bytes:
+    """A blob from its sealed bytes; `raw_length` from index or header, 0 where it is not compressed. Raises Unreadable."""
+    if max(raw_length, len(stored) - OVERHEAD) > MAX_BLOB[kind]:
+        raise Unreadable(f"it is larger than {MAX_BLOB[kind]:,} bytes")
+    try:
+        plain = key.open(stored)
+    except BrokenSeal as error:
+        raise Unreadable(str(error)) from None
+    if raw_length:
+        plain = inflate(plain, raw_length)
+        if len(plain) != raw_length:
+            raise Unreadable("it is shorter than the index says")
+    if not hmac.compare_digest(hashlib.sha256(plain).digest(), id):
+        raise Unreadable("its content does not match its id")
+    return plain
+
+
+class Reader:
+    """Reads blobs of one repository. Safe for several threads."""
+
+    def __init__(self, destination: Destination, key: Key, files: IndexFiles) -> None:
+        self._destination = destination
+        self._key = key
+        self._files = files
+
+    def load(self, kind: BlobKind, id: str) -> bytes:
+        """One blob. Every copy is tried, then those of a freshly loaded index. Raises DamagedObject, and what the destination raises."""
+        wanted = blob_id(id)
+        tried: set[Place] = set()
+        reason = "no index file names it"
+        for attempt in (1, 2):
+            for place in self._files.index.find(kind, wanted):
+                if place in tried:
+                    continue
+                tried.add(place)
+                try:
+                    return self._load_copy(kind, wanted, place)
+                except Unreadable as error:
+                    reason = f"{error} (pack {place.pack.hex()[:16]})"
+            if attempt == 1:
+                self._files.load()
+        raise DamagedObject(WORD[kind], id, reason)
+
+    def _load_copy(self, kind: BlobKind, id: bytes, place: Place) -> bytes:
+        try:
+            return self._fetch(kind, id, place)
+        except ObjectMissing:
+            raise Unreadable("its pack is missing") from None
+        except BadRange:
+            raise Unreadable("its pack is too short") from None
+        except Unreadable:  # perhaps hurt on the way: once more
+            return self._fetch(kind, id, place)
+
+    def _fetch(self, kind: BlobKind, id: bytes, place: Place) -> bytes:
+        if place.length - OVERHEAD > MAX_BLOB[kind]:
+            raise Unreadable(f"it is larger than {MAX_BLOB[kind]:,} bytes")
+        stored = self._destination.load("data", place.pack.hex(), place.offset, place.length)
+        if len(stored) != place.length:
+            raise Unreadable("fewer bytes came than were asked for")
+        return open_blob(self._key, kind, id, stored, place.raw_length)
+
+    def plan(self, kind: BlobKind, ids: Iterable[str]) -> list[ReadRequest]:
+        """The requests that bring all these blobs, each id once, in order of pack and offset. Raises DamagedObject for an unknown blob."""
+        places = sorted((self._place(kind, id), id) for id in dict.fromkeys(ids))
+        requests: list[ReadRequest] = []
+        together: list[tuple[str, Place]] = []
+        answer = 0
+        for place, id in places:
+            if together and not _joins(together[0][1], together[-1][1], place, answer):
+                requests.append(_request(kind, together))
+                together, answer = [], 0
+            together.append((id, place))
+            answer += place.plain_length
+        if together:
+            requests.append(_request(kind, together))
+        return requests
+
+    def _place(self, kind: BlobKind, id: str) -> Place:
+        wanted = blob_id(id)
+        place = self._files.index.first(kind, wanted)
+        if place is None:
+            self._files.load()
+            place = self._files.index.first(kind, wanted)
+        if place is None:
+            raise DamagedObject(WORD[kind], id, "no index file names it")
+        return place
+
+    def read(self, request: ReadRequest) -> Iterator[tuple[str, bytes]]:
+        """(id, bytes) for each blob of a request. Where the range fails, or a blob in it, other copies are tried; then DamagedObject."""
+        data = memoryview(self._range(request))
+        for id, place in request.blobs:
+            start = place.offset - request.offset
+            stored = data[start : start + place.length]
+            try:
+                blob = open_blob(self._key, request.kind, blob_id(id), stored, place.raw_length)
+            except Unreadable:
+                blob = self.load(request.kind, id)
+            yield id, blob
+
+    def _range(self, request: ReadRequest) -> bytes:
+        if request.length > MAX_BLOB[request.kind] + OVERHEAD:  # one blob, and none that we would open
+            return b""
+        try:
+            return self._destination.load("data", request.pack, request.offset, request.length)
+        except (ObjectMissing, BadRange):
+            return b""
+
+
+def _joins(first: Place, last: Place, place: Place, answer: int) -> bool:
+    return (
+        place.pack == first.pack
+        and place.offset - (last.offset + last.length) < _GAP
+        and place.offset + place.length - first.offset <= _REQUEST
+        and answer + place.plain_length <= _ANSWER
+    )
+
+
+def _request(kind: BlobKind, blobs: list[tuple[str, Place]]) -> ReadRequest:
+    first = blobs[0][1]
+    end = max(place.offset + place.length for _, place in blobs)
+    return ReadRequest(kind, first.pack.hex(), first.offset, end - first.offset, tuple(blobs))

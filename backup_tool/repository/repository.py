@@ -1,0 +1,348 @@
+"""A restic repository, format version 2: the one door to everything in this folder."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Iterable, Iterator
+from functools import partial
+
+import msgspec
+
+from backup_tool.destinations.base import Destination, ObjectKind
+from backup_tool.errors import BackupError, BadRange, DamagedObject, IntegrityError, NoRepository, ObjectMissing, UsageError
+from backup_tool.models import Secret
+from backup_tool.repository import keys, polynomial, sealed
+from backup_tool.repository.crypto import BrokenSeal, Buffer, Key
+from backup_tool.repository.index import BlobKind, Entry, Index
+from backup_tool.repository.index_files import IndexFiles, OnDamage, OnPack
+from backup_tool.repository.keys import KeyInfo
+from backup_tool.repository.locks import SETTLE, Clock, HeldLock, Lock, LockFiles, hangups_ignored
+from backup_tool.repository.objects import is_id, load_whole, store
+from backup_tool.repository.packing import PackingOrder
+from backup_tool.repository.packs import read_header
+from backup_tool.repository.reading import WORD, Reader, ReadRequest, blob_id, open_blob
+from backup_tool.repository.sealed import Unreadable, parse
+from backup_tool.repository.snapshots import MAX_SNAPSHOT, Snapshot, decode_snapshot, encode_snapshot, oldest_first
+from backup_tool.repository.trees import Tree, decode_tree
+from backup_tool.repository.writer import PACK_SIZE, Writer
+
+_VERSIONS = (1, 2)
+
+
+class Config(msgspec.Struct):
+    """The config file's JSON. Fields of other programs are passed over."""
+
+    version: int
+    id: str
+    chunker_polynomial: str = ""
+
+
+class Repository:
+    """An open repository. Reading is safe from several threads; locks, writers and snapshots are one thread's business.
+
+    Ids are 64 lower-case hex digits. `id` is the repository's own, `version` 1 or 2; one of version 1 can be read only.
+    """
+
+    def __init__(self, destination: Destination, key: Key, key_id: str, config: Config, clock: Clock) -> None:
+        self.destination = destination
+        self.id = config.id
+        self.version = config.version
+        self.config = config
+        self.key_id = key_id
+        self.clock = clock
+        self._key = key
+        self._files = IndexFiles(destination, key)
+        self._reader = Reader(destination, key, self._files)
+        self._locks = LockFiles(destination, key, clock)
+        self._held: HeldLock | None = None
+
+    def __repr__(self) -> str:
+        return f"Repository({self.destination.label!r})"
+
+    # Making and opening
+
+    @classmethod
+    def create(cls, destination: Destination, password: Secret, *, hostname: str, username: str, clock: Clock | None = None) -> Repository:
+        """Make a new repository: first its key, then its config. Raises UsageError, and touches nothing, where one is already."""
+        clock = clock or Clock()
+        keys.new_password(password)
+        if destination.exists() or _has_any(destination, "keys") or _has_any(destination, "snapshots"):
+            raise UsageError(f"there is a repository at {destination.label} already", "choose another place, or use the one that is there")
+        destination.create()
+        key = Key.random()
+        key_id = keys.add_key(destination, key, password, hostname=hostname, username=username, created_ns=round(clock.wall() * 10**9))
+        config = Config(version=2, id=secrets.token_hex(32), chunker_polynomial=f"{polynomial.random_polynomial():x}")
+        destination.save("config", "config", key.sealed(msgspec.json.encode(config)))
+        try:
+            stored = _read_config(destination, key)
+        except DamagedObject:
+            stored = None
+        if stored != config:  # somebody else made one here at the same moment, and theirs came first
+            destination.remove("keys", key_id)
+            raise UsageError(f"somebody else made a repository at {destination.label} just now", "open that one, with its password")
+        return cls(destination, key, key_id, config, clock)
+
+    @classmethod
+    def open(cls, destination: Destination, password: Secret, *, clock: Clock | None = None) -> Repository:
+        """Open a repository. Raises NoRepository, WrongPassword, DamagedObject (a key or the config), and what the destination raises."""
+        if not destination.exists():
+            raise NoRepository(f"there is no repository at {destination.label}", "is the disk mounted? to make a new one: 'backup init'")
+        key_id, key = keys.open_key(destination, password)
+        config = _read_config(destination, key)
+        if config.version not in _VERSIONS:
+            raise BackupError(f"the repository has format version {config.version}, unknown to this release", "use a newer one")
+        return cls(destination, key, key_id, config, clock or Clock())
+
+    # Keys
+
+    def key_files(self) -> list[KeyInfo]:
+        """Every key file; the one that opened this repository is `key_id`. Raises DamagedObject."""
+        return list(keys.list_keys(self.destination))
+
+    def add_key(self, password: Secret, *, hostname: str, username: str) -> str:
+        """One more password; gives the id of its key file, which was opened once to make sure."""
+        created = round(self.clock.wall() * 10**9)
+        added = keys.add_key(self.destination, self._key, password, hostname=hostname, username=username, created_ns=created)
+        keys.open_key(self.destination, password)
+        return added
+
+    def remove_key(self, id: str) -> None:
+        """Take a password away. Raises UsageError for the key that this repository was opened with."""
+        if id == self.key_id:
+            raise UsageError("that is the key in use", "open the repository with another password first")
+        self.destination.remove("keys", id)
+
+    # Snapshots
+
+    def snapshot_ids(self) -> list[str]:
+        """The id of every snapshot, in no order."""
+        return [name for name, _ in self.destination.list("snapshots")]
+
+    def snapshots(self, on_damage: OnDamage | None = None) -> list[Snapshot]:
+        """Every snapshot, oldest first. Call it before `load_index`: what a snapshot names is then in the index.
+
+        A damaged one is raised as DamagedObject, or goes to `on_damage`.
+        """
+        found = []
+        for name, size in sorted(self.destination.list("snapshots")):
+            try:
+                found.append(self._snapshot(name, size))
+            except ObjectMissing:  # forgotten by somebody meanwhile
+                continue
+            except DamagedObject as error:
+                if on_damage is None:
+                    raise
+                on_damage(error)
+        return sorted(found, key=oldest_first)
+
+    def load_snapshot(self, id: str) -> Snapshot:
+        """One snapshot by its full id. Raises DamagedObject, ObjectMissing."""
+        return self._snapshot(id, self.destination.size("snapshots", id))
+
+    def _snapshot(self, name: str, size: int) -> Snapshot:
+        stored = load_whole(self.destination, "snapshots", name, size, MAX_SNAPSHOT)
+        try:
+            return decode_snapshot(name, sealed.decode(self._key, stored, MAX_SNAPSHOT))
+        except Unreadable as error:
+            raise DamagedObject("snapshot", name, str(error)) from None
+
+    def save_snapshot(self, snapshot: Snapshot) -> str:
+        """Write a snapshot, the last act of a run: all that it names must be durable. Sets its id, and gives it.
+
+        A lock that was lost meanwhile is taken again, and then everything the snapshot names is looked up anew: somebody may have removed
+        packs. Raises Locked, and IntegrityError where that happened.
+        """
+        held = self._writing_lock()
+        if not held.still_held():
+            held.retake()
+            self._refuse_unstored(snapshot.tree)
+        snapshot.id = store(self.destination, "snapshots", sealed.encode(self._key, encode_snapshot(snapshot)))
+        return snapshot.id
+
+    def _refuse_unstored(self, tree: str) -> None:
+        self.load_index()
+        packs = {name for name, _ in self.destination.list("data")}
+        for kind, id in self._reachable(tree):
+            if not any(place.pack.hex() in packs for place in self._files.index.find(kind, blob_id(id))):
+                raise IntegrityError("another program removed what this run had stored", "run it again: what is gone is stored anew")
+
+    def _reachable(self, root: str) -> Iterator[tuple[BlobKind, str]]:
+        seen, waiting = {root}, [root]
+        while waiting:
+            tree = waiting.pop()
+            yield "tree", tree
+            for node in self.load_tree(tree).nodes:
+                for blob in node.content or ():
+                    yield "data", blob
+                if node.subtree is not None and node.subtree not in seen:
+                    seen.add(node.subtree)
+                    waiting.append(node.subtree)
+
+    # Index and blobs
+
+    @property
+    def index(self) -> Index:
+        """The index as last loaded, with what was written since."""
+        return self._files.index
+
+    def load_index(self, on_damage: OnDamage | None = None, on_pack: OnPack | None = None) -> None:
+        """Load all index files; again = what is new of them. A damaged one is raised as DamagedObject, or goes to `on_damage`.
+
+        With `on_pack` all are read anew, and each pack that one of them describes is told.
+        """
+        self._files.load(on_damage, on_pack)
+
+    def has(self, kind: BlobKind, id: str) -> bool:
+        """True where the blob is stored. False for what is no id at all."""
+        return is_id(id) and self._files.index.has(kind, blob_id(id))
+
+    def blob_length(self, kind: BlobKind, id: str) -> int:
+        """A blob's own length in bytes, from the index. Raises ObjectMissing."""
+        place = self._files.index.first(kind, blob_id(id))
+        if place is None:
+            raise ObjectMissing(f"no index file names blob {id[:16]}")
+        return place.plain_length
+
+    def load_blob(self, kind: BlobKind, id: str) -> bytes:
+        """One blob, by one range request, verified. Raises DamagedObject after trying other copies, and the index loaded once more."""
+        return self._reader.load(kind, id)
+
+    def plan_reads(self, kind: BlobKind, ids: Iterable[str]) -> list[ReadRequest]:
+        """The requests that bring these blobs, each id once. Raises DamagedObject for a blob that no index names."""
+        return self._reader.plan(kind, ids)
+
+    def read(self, request: ReadRequest) -> list[tuple[str, bytes]]:
+        """The blobs of a request, verified, at most some 64 MiB. May run in several threads. Raises DamagedObject if any cannot be had."""
+        return list(self._reader.read(request))
+
+    def load_blobs(self, kind: BlobKind, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """(id, bytes) of many blobs in few requests, each id once, in order of their packs. Memory is bounded by one request."""
+        for request in self.plan_reads(kind, ids):
+            yield from self._reader.read(request)
+
+    def load_tree(self, id: str) -> Tree:
+        """A folder. Raises DamagedObject."""
+        try:
+            return decode_tree(self.load_blob("tree", id))
+        except Unreadable as error:
+            raise DamagedObject("tree", id, str(error)) from None
+
+    def pack_header(self, name: str, size: int) -> list[Entry]:
+        """The blobs of a stored pack of `size` bytes by its own header, in two small requests. Raises DamagedObject, ObjectMissing."""
+        try:
+            return read_header(self._key, size, partial(self.destination.load, "data", name))
+        except (Unreadable, BadRange) as error:
+            raise DamagedObject("pack", name, str(error)) from None
+
+    def open_blob(self, entry: Entry, stored: Buffer) -> bytes:
+        """A blob from its sealed bytes, verified. Raises DamagedObject."""
+        try:
+            return open_blob(self._key, entry.kind, entry.id, stored, entry.raw_length)
+        except Unreadable as error:
+            raise DamagedObject(WORD[entry.kind], entry.id.hex(), str(error)) from None
+
+    # Writing
+
+    def writer(self, *, pack_size: int = PACK_SIZE, verify_writes: bool = False) -> Writer:
+        """What adds blobs; needs `load_index` and a lock. Raises UsageError for a repository of version 1."""
+        if self.version != 2:
+            raise UsageError("the repository has format version 1, which is only read here", "upgrade it: 'restic migrate upgrade_repo_v2'")
+        held = self._writing_lock()
+        if not self._files.loads:
+            self.load_index()
+        return Writer(self.destination, self._key, self._files, held.refuse_if_lost, pack_size=pack_size, verify_writes=verify_writes)
+
+    def packing_order(self, *, pack_size: int = PACK_SIZE, verify_writes: bool = False) -> PackingOrder:
+        """What another process of ours needs to make packs for this repository; see `packing`. Holds the master key."""
+        known = b"".join(id for kind, id, _ in self._files.index.blobs() if kind == "data")
+        key = self._key
+        return PackingOrder(key.encrypt + key.mac_k + key.mac_r, known, pack_size, verify_writes)
+
+    def adopt_loose_packs(self, writer: Writer | None = None, report: OnDamage | None = None) -> int:
+        """Write an index for the packs that no index file names: what a killed run had stored already. Gives the number of packs.
+
+        Each costs two small requests. Damaged ones go to `report`, and are left as they are.
+        """
+        self._writing_lock().refuse_if_lost()
+        self.load_index()
+        adopted = 0
+        for name, size in self.destination.list("data"):
+            pack = bytes.fromhex(name)
+            if self._files.index.knows_pack(pack):
+                continue
+            try:
+                self._files.confirm(pack, self.pack_header(name, size))
+                adopted += 1
+            except DamagedObject as error:
+                if report is not None:
+                    report(error)
+            except ObjectMissing:
+                continue
+        if adopted:
+            self._writing_lock().refuse_if_lost()
+            self._files.write()
+        return adopted
+
+    # Locks
+
+    @contextlib.contextmanager
+    def lock(self, exclusive: bool = False, *, optional: bool = False, settle: float = SETTLE) -> Iterator[HeldLock]:
+        """Hold a lock: shared, so that nothing is removed meanwhile, or exclusive. Raises Locked, naming who holds the other.
+
+        With `optional`, a place that cannot be written is no error: the block runs without, and `skipped` of what is given says why.
+        `settle` is how many seconds the place needs to list what was just stored. SIGHUP does nothing meanwhile.
+        """
+        if self._held is not None and not (exclusive and not self._held.exclusive):
+            yield self._held  # this thread holds one that is as good
+            return
+        outer, held = self._held, HeldLock(self._locks, exclusive, settle)
+        with hangups_ignored():
+            held.take(optional=optional)
+            self._held = held
+            try:
+                yield held
+            finally:
+                self._held = outer
+                held.release()
+
+    def _writing_lock(self) -> HeldLock:
+        if self._held is None:
+            raise BackupError("nothing is written without a lock")
+        if self._held.skipped is not None:
+            self._held.refuse_if_lost()
+        return self._held
+
+    def locks(self) -> list[Lock]:
+        """Every lock there is."""
+        return self._locks.all()
+
+    def unlock(self, remove_all: bool = False) -> list[Lock]:
+        """Remove the locks that nobody holds any more, or all of them; gives those it removed."""
+        if not remove_all:
+            return self._locks.remove_stale(watch=False)
+        removed = self._locks.all()
+        for lock in removed:
+            self._locks.remove(lock)
+        return removed
+
+
+def _has_any(destination: Destination, kind: ObjectKind) -> bool:
+    try:
+        return next(iter(destination.list(kind)), None) is not None
+    except NoRepository:
+        return False
+
+
+def _read_config(destination: Destination, key: Key) -> Config:
+    try:
+        stored = destination.load("config", "config")
+    except ObjectMissing:
+        raise NoRepository(f"there is no repository at {destination.label}", "to make a new one: 'backup init'") from None
+    try:
+        config = parse(key.open(stored), Config)
+    except (BrokenSeal, Unreadable) as error:
+        raise DamagedObject("config", "config", str(error)) from None
+    if not is_id(config.id):
+        raise DamagedObject("config", "config", "its id is not 64 hex digits")
+    return config
