@@ -1,0 +1,209 @@
+"""The state folder: what one run tells the next. Nothing in it is needed for a right result, and whatever is odd in it is thrown away.
+
+It holds small files with a version and a checksum, lock files, and the private workspace of runs that live.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from backup_tool.destinations.files import is_abandoned, make_folder, replace_file, told
+from backup_tool.destinations.processes import temporary_name
+from backup_tool.errors import BackupError, Locked
+from backup_tool.names import folded, safe_name, shown
+
+_VERSION = 1
+_LARGEST = 64 * 2**20  # bytes of a state file worth reading: a million snapshots
+
+
+class State:
+    """The folder, made 0700 when first needed. `trouble` is why something could not be written to it, None where all went well."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.trouble: BackupError | None = None
+
+    @contextmanager
+    def run_lock(self, repository: str) -> Iterator[None]:
+        """Held while a run works on this repository (its id or label): two scheduled jobs of one machine never work at once.
+
+        Raises Locked, naming the other run's process and since when. Where none can be taken the run goes on: the repository has its own.
+        """
+        file = self._lock_file(repository)
+        try:
+            if file is not None and not _try_lock(file):
+                raise _locked(repository, os.read(file, 200))
+            if file is not None:
+                _tell(file)
+            yield
+        finally:
+            if file is not None:
+                os.close(file)
+
+    def _lock_file(self, repository: str) -> int | None:
+        path = self.folder / f"run-{_digest(repository)}.lock"
+        try:
+            make_folder(self.folder)
+            return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        except OSError as error:
+            self.trouble = told(error, str(self.folder))
+            return None
+
+    def seen_snapshots(self, repository_id: str) -> set[str]:
+        """The ids of the snapshots that the repository held when it was last looked at, without those that this machine forgot."""
+        return set(self.witness(repository_id))
+
+    def newest_seen(self, repository_id: str) -> str | None:
+        """The time (RFC 3339) of the newest snapshot ever seen in the last look; None where there was none."""
+        return max(self.witness(repository_id).values(), default=None)
+
+    def remember_snapshots(self, repository_id: str, snapshots: Mapping[str, str]) -> None:
+        """The repository holds these now: id and time of each."""
+        self._save(f"witness-{_digest(repository_id)}", dict(snapshots))
+
+    def forgotten_by_us(self, repository_id: str, ids: Iterable[str]) -> None:
+        """These are about to be removed from the repository on purpose: their absence is no alarm."""
+        forgotten = set(ids)
+        self.remember_snapshots(repository_id, {id: at for id, at in self.witness(repository_id).items() if id not in forgotten})
+
+    def witness(self, repository_id: str) -> dict[str, str]:
+        """Id and time of every snapshot that a run of this machine saw, without those that it forgot."""
+        return _texts(self._load(f"witness-{_digest(repository_id)}"))
+
+    def name_for_path(self, real: str | os.PathLike[str], wanted: str, taken: Mapping[str, str | os.PathLike[str]] | None = None) -> str:
+        """The name of a source that was typed as a path: the remembered one of this real path, else `wanted` as a clean name.
+
+        A name that belongs to another real path (remembered, or one of `taken`: configured names and their real paths) gets " 2", " 3" ….
+        """
+        path = os.fspath(real)
+        known = _texts(self._load("sources"))
+        owners = {folded(name): os.fspath(owner) for name, owner in {**known, **(taken or {})}.items()}
+        for name in known:
+            if known[name] == path and owners[folded(name)] == path:
+                return name
+        base = safe_name(wanted, 100)
+        name, number = base, 1
+        while owners.get(folded(name), path) != path:
+            number += 1
+            name = f"{base} {number}"
+        self._save("sources", {**known, name: path})
+        return name
+
+    def names_in_use(self) -> set[str]:
+        """The remembered names of sources that were typed as paths and are still there."""
+        return {name for name, path in _texts(self._load("sources")).items() if os.path.exists(path)}
+
+    @contextmanager
+    def workspace(self) -> Iterator[Path]:
+        """A private folder (0700) for opened databases, removed at the end. Those that dead runs left behind are removed first."""
+        folder = self._new_workspace()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _new_workspace(self) -> Path:
+        above = self.folder / "work"
+        try:
+            make_folder(above)
+            self._sweep(above)
+            folder = above / temporary_name()
+            folder.mkdir(0o700)
+            folder.chmod(0o700)
+            return folder
+        except OSError as error:
+            self.trouble = told(error, str(self.folder))
+            return Path(tempfile.mkdtemp(prefix="backup-"))  # 0700 too
+
+    def _sweep(self, above: Path) -> None:
+        for entry in list(os.scandir(above)):
+            with suppress(FileNotFoundError):
+                if is_abandoned(entry.name, entry.stat(follow_symlinks=False).st_mtime, time.time()):
+                    shutil.rmtree(entry.path, ignore_errors=True)
+
+    def save_last_run(self, record: Mapping[str, Any]) -> None:
+        """Keep what the last run did, for `status`: anything that JSON can hold."""
+        self._save("last-run", dict(record))
+
+    def load_last_run(self) -> dict[str, Any] | None:
+        """What the last run did, or None."""
+        return self._load("last-run")
+
+    def _save(self, name: str, content: dict[str, Any]) -> None:
+        """Whole or not at all. That it cannot be written is told by `trouble` and stops nothing."""
+        text = json.dumps(content, sort_keys=True)
+        record = {"version": _VERSION, "sha256": hashlib.sha256(text.encode()).hexdigest(), "content": content}
+        try:
+            make_folder(self.folder)
+            replace_file(self.folder / f"{name}.json", json.dumps(record, sort_keys=True, indent=1).encode())
+        except OSError as error:
+            self.trouble = told(error, str(self.folder))
+
+    def _load(self, name: str) -> dict[str, Any] | None:
+        """What was saved; None where nothing was, or where it is not exactly what was saved."""
+        try:
+            with (self.folder / f"{name}.json").open("rb") as file:
+                record = json.loads(file.read(_LARGEST))
+            content = record["content"]
+            text = json.dumps(content, sort_keys=True)
+            right = record["version"] == _VERSION and record["sha256"] == hashlib.sha256(text.encode()).hexdigest()
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return None
+        return content if right and isinstance(content, dict) else None
+
+
+def _digest(text: str) -> str:
+    """A file name for any text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _texts(content: dict[str, Any] | None) -> dict[str, str]:
+    return {key: value for key, value in (content or {}).items() if isinstance(value, str)}
+
+
+def _try_lock(file: int) -> bool:
+    """Take the lock unless another process has it. It ends with the process, however that ends."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(file, 2**16, os.SEEK_SET)  # a locked range cannot be read: this one is behind the text
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        finally:
+            os.lseek(file, 0, os.SEEK_SET)
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks
+    return True
+
+
+def _tell(file: int) -> None:
+    """Write into the lock whose it is, for the message of the one that finds it taken."""
+    with suppress(OSError):
+        os.ftruncate(file, 0)
+        os.write(file, f"{os.getpid()} {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n".encode())
+
+
+def _locked(repository: str, told_by_other: bytes) -> Locked:
+    pid, _, since = told_by_other.decode("ascii", "replace").strip().partition(" ")
+    whose = f" (process {shown(pid)}, since {shown(since)})" if pid.isdigit() and since else ""
+    return Locked(f"another run is working on {shown(repository)}{whose}", "let it finish, then run this again")
