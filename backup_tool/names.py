@@ -15,6 +15,8 @@ import unicodedata
 _FIXED = unicodedata.ucd_3_2_0
 _ALSO_ALLOWED = frozenset(" -_.()+@")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(\..*)?", re.IGNORECASE)
+# Names that need no work: most of them.
+_PLAIN = re.compile(r"[A-Za-z0-9_()+@](?:[A-Za-z0-9 _.()+@-]*[A-Za-z0-9_()+@-])?")
 _LIMIT = 200
 # What a terminal or a reader could be fooled with: controls, bidirectional overrides and isolates, zero-width characters, line separators,
 # lone surrogates, tags.
@@ -28,6 +30,8 @@ def safe_name(text: str, limit: int = _LIMIT) -> str:
 
     Never empty, never hidden, never an option, never a device name of Windows; at most `limit` bytes in UTF-8, a suffix kept.
     """
+    if _PLAIN.fullmatch(text) and len(text) <= limit and not _RESERVED.fullmatch(text):
+        return text
     composed = _FIXED.normalize("NFC", text.encode("utf-8", "surrogatepass").decode("utf-8", "replace"))
     kept = "".join(c if c in _ALSO_ALLOWED or _FIXED.category(c)[0] in "LMN" else "_" for c in composed)
     if kept[:1] in ("-", "."):

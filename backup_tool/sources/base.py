@@ -7,9 +7,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
+from backup_tool.errors import UsageError
 from backup_tool.models import Chat, Note, Problem
+
+
+class SourceSpec(Protocol):
+    """What a source is opened from: a table `[sources.NAME]` of the settings, or a path that was typed."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def type(self) -> str: ...
+
+    @property
+    def path(self) -> Path: ...
+
+    @property
+    def database(self) -> Path | None: ...
+
+    @property
+    def timezone(self) -> str | None: ...
+
+
+class Detected(msgspec.Struct, frozen=True):
+    """A store that was recognised at a path: what it is, where, in a person's words, and how many audio files lie there."""
+
+    type: str
+    path: str
+    description: str
+    notes: int
+
+
+class SourceAbsent(UsageError):
+    """The folder of a source is not there: mistyped, or a card or a share that is away."""
 
 
 @dataclass(slots=True)
@@ -74,6 +110,8 @@ class Source(Protocol):
     name: str
     type: str
     """The type that was found, never "auto"."""
+    root: bytes
+    """Where it is on this machine: all files lie below it."""
 
     def scan(self, known: KnownId | None = None) -> Scan:
         """Go through the store once.

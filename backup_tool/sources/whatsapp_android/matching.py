@@ -1,0 +1,125 @@
+"""Which file belongs to which message.
+
+Paths in a database are those of the phone that wrote it; stores are moved, renamed, copied through disks that change case, and joined. In
+this order, each step only for what is left:
+
+1. the path, in the message's own store; then in any other
+2. the same, without regard to case and Unicode form
+3. the last three parts of the path, then the last two
+4. the content: SHA-256 against what the database recorded
+5. the file's name alone, where only one file has it
+
+Except in the message's own store, a file must have the size that the database recorded, where it did.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+from backup_tool.names import folded
+from backup_tool.sources.base import AudioFile, FileUnreadable, KnownId
+from backup_tool.sources.whatsapp_android.rows import Row
+
+Hasher = Callable[[AudioFile], str]
+"""The SHA-256 of a file in hex. Raises FileUnreadable."""
+_Key = Callable[[str], "str | None"]
+
+
+class Matching:
+    """Files and messages of one scan. `rows_of` holds, by a file's number, its messages; `unmatched` the messages without a file."""
+
+    def __init__(self, files: Sequence[AudioFile], roots: Sequence[str], rows: Sequence[Row]) -> None:
+        self.rows_of: dict[int, list[Row]] = {}
+        self.unmatched: list[Row] = list(rows)
+        self._files = files
+        self._roots = roots
+
+    def run(self, hash_file: Hasher, known: KnownId | None) -> None:
+        """Match all that can be matched."""
+        self._by_key(lambda path: path, self._by_whole_path)
+        self._by_key(folded, self._by_whole_path)
+        self._by_key(lambda path: _tail(path, 3), self._by_part)
+        self._by_key(lambda path: _tail(path, 2), self._by_part)
+        self._by_recorded_hash()
+        self._by_content(hash_file, known)
+        self._by_key(lambda path: _tail(path, 1), self._by_name)
+        for rows in self.rows_of.values():
+            rows.sort(key=lambda row: row.order)
+
+    def _assign(self, choose: Callable[[Row], int | None]) -> None:
+        left = []
+        for row in self.unmatched:
+            number = choose(row)
+            if number is None:
+                left.append(row)
+            else:
+                self.rows_of.setdefault(number, []).append(row)
+        self.unmatched = left
+
+    def _by_key(self, key: _Key, choose: Callable[[Row, list[int]], int | None]) -> None:
+        """Match where a message's path and a file's give the same key; `choose` picks among the files that do."""
+        if not any(row.path for row in self.unmatched):
+            return
+        files = defaultdict[str | None, list[int]](list)
+        for number, file in enumerate(self._files):
+            files[key(file.original_path)].append(number)
+
+        def pick(row: Row) -> int | None:
+            wanted = key(row.path) if row.path else None
+            there = files.get(wanted) if wanted else None
+            return choose(row, there) if there else None
+
+        self._assign(pick)
+
+    def _by_whole_path(self, row: Row, there: list[int]) -> int | None:
+        own = [number for number in there if self._roots[number] == row.root]
+        if len(own) == 1:
+            return own[0]  # of whatever size: a cut copy is still this message's file
+        fitting = self._of_size(row, own or there)
+        return fitting[0] if len(fitting) == 1 or (fitting and row.size) else None
+
+    def _by_part(self, row: Row, there: list[int]) -> int | None:
+        fitting = self._of_size(row, [number for number in there if self._roots[number] == row.root]) or self._of_size(row, there)
+        return fitting[0] if len(fitting) == 1 else None
+
+    def _by_name(self, row: Row, there: list[int]) -> int | None:
+        return there[0] if len(there) == 1 and row.size == self._files[there[0]].size else None
+
+    def _of_size(self, row: Row, numbers: list[int]) -> list[int]:
+        return [number for number in numbers if row.size is None or self._files[number].size == row.size]
+
+    def _by_recorded_hash(self) -> None:
+        """Further messages of a file that is matched: the app keeps one file for a note that was forwarded."""
+        by_hash: dict[bytes, int] = {}
+        for number, rows in self.rows_of.items():
+            for row in rows:
+                if row.hash and row.size in (None, self._files[number].size):
+                    by_hash.setdefault(row.hash, number)
+        self._assign(lambda row: by_hash.get(row.hash) if row.hash else None)
+
+    def _by_content(self, hash_file: Hasher, known: KnownId | None) -> None:
+        """Files without a message against messages without a file; only those of a size that one of these has are read."""
+        sizes = {row.size for row in self.unmatched if row.hash}
+        by_hash: dict[str, int] = {}
+        for number, file in enumerate(self._files):
+            if number in self.rows_of or file.size not in sizes:
+                continue
+            try:
+                file.id = (known and known(file.original_path, file.size, file.mtime_ns)) or hash_file(file)
+            except FileUnreadable:
+                continue  # the one who reads it for its bytes will say so
+            by_hash.setdefault(file.id, number)
+        self._assign(lambda row: by_hash.get(row.hash.hex()) if row.hash else None)
+
+
+def _tail(path: str, parts: int) -> str | None:
+    """The last parts of a path, folded; None where there are fewer."""
+    pieces = path.split("/")
+    return folded("/".join(pieces[-parts:])) if len(pieces) >= parts else None
+
+
+def recorded_id(rows: Sequence[Row]) -> str | None:
+    """What the database has on record for a file, in hex; None where it has nothing, or its messages do not agree."""
+    hashes = {row.hash for row in rows if row.hash}
+    return hashes.pop().hex() if len(hashes) == 1 else None

@@ -1,0 +1,199 @@
+"""Finds WhatsApp's stores below any folder a person may name, by what is inside.
+
+On a phone, relative to its storage: `Android/media/com.whatsapp/WhatsApp/`, before 2021 `WhatsApp/`; for the Business app
+`Android/media/com.whatsapp.w4b/WhatsApp Business/`; further accounts in `…/WhatsApp/accounts/NNNN/`; modified clients under their own
+brand. In each: `Media/<brand> Voice Notes/<week>/PTT-….opus` and so on, `Databases/`. Copies start at any of these levels, under any name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+
+from backup_tool.audio import AUDIO_SUFFIXES, VIDEO_SUFFIXES
+from backup_tool.sources.base import FileUnreadable, Summary
+from backup_tool.sources.filenames import read_name
+from backup_tool.sources.folder import CLOSED
+from backup_tool.sources.listing import Terms
+from backup_tool.sources.tree import Folder, Tree, refuse, text_of
+
+# Folders of `Media`. Their names are English on every phone; copies change the case.
+_MEDIA_FOLDER = re.compile(
+    r".*whatsapp.* (voice notes|audio|video notes|documents|images|video|animated gifs|stickers|sticker packs|profile photos)",
+    re.IGNORECASE,
+)
+_WEEK = re.compile(r"[0-9]{6}")
+_DATABASE = re.compile(r"msgstore.*", re.IGNORECASE)
+_BESIDE = re.compile(r".*-(wal|shm|journal)", re.IGNORECASE)
+_ENCRYPTED = re.compile(r".*\.crypt[0-9]+", re.IGNORECASE)
+_SQLITE = b"SQLite format 3\0"
+# Temporary copies, previews, and other apps' private folders, which no phone lets anybody list.
+_SKIPPED = frozenset([".shared", ".thumbs", ".links", ".thumbnails"]) | CLOSED
+_PRIVATE = ("android/data", "android/obb")
+_INSIDE = frozenset(["sent", "private"])
+_WEEKS_LOOKED_INTO = 5
+_PURE_AUDIO = AUDIO_SUFFIXES - VIDEO_SUFFIXES
+
+VOICE = Terms(look="all", kind="voice")
+VIDEO = Terms(AUDIO_SUFFIXES | VIDEO_SUFFIXES, look="all", kind="video")
+AUDIO = Terms(look="all")
+# Among documents and statuses only what is named as audio: the rest is pictures and papers.
+OTHERS = Terms(_PURE_AUDIO, look="")
+LOOSE = Terms()
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFolder:
+    """A folder with notes. Paths are below the source's folder, as the system gives names."""
+
+    path: str
+    root: str
+    """The store that it belongs to: the folder that holds `Media`."""
+    original: str
+    """Its path below the store's root, always `Media/…`, whatever level was named."""
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseFile:
+    """A message database: plain SQLite, or encrypted."""
+
+    path: str
+    mtime_ns: int
+
+
+@dataclass(slots=True)
+class Found:
+    """All that was recognised."""
+
+    roots: set[str] = field(default_factory=set)
+    media: list[MediaFolder] = field(default_factory=list)
+    plain: list[DatabaseFile] = field(default_factory=list)
+    encrypted: list[DatabaseFile] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.roots or self.plain or self.encrypted)
+
+    @property
+    def only_root(self) -> str | None:
+        """The one store there is; None where there are none or several."""
+        return next(iter(self.roots)) if len(self.roots) == 1 else None
+
+    def root_of(self, path: str) -> str | None:
+        """The innermost store that a path lies in; None outside all."""
+        holding = [root for root in self.roots if not root or path == root or path.startswith(root + "/")]
+        return max(holding, key=len, default=None)
+
+
+def find_stores(tree: Tree, summary: Summary) -> Found:
+    """Go through the folders (not into those with notes) and recognise. Folders that cannot be listed are named in the summary."""
+    found = Found()
+    for folder in tree.walk("", summary):
+        leave_out(folder)
+        _note_databases(tree, folder, found, summary)
+        if not folder.path and _is_part_of_media(tree, folder, found):
+            break
+        _recognise(tree, folder, found)
+        _name_links(folder, summary)
+    if not found.media and (found.plain or found.encrypted):
+        found.media.append(MediaFolder("", "", "", LOOSE))
+    found.media.sort(key=lambda media: media.path)
+    return found
+
+
+def leave_out(folder: Folder) -> None:
+    """Keep the walk out of what holds no notes of anyone."""
+    folder.folders = [name for name in folder.folders if name.lower() not in _SKIPPED and not folder.below(name).lower().endswith(_PRIVATE)]
+
+
+def _note_databases(tree: Tree, folder: Folder, found: Found, summary: Summary) -> None:
+    for entry in folder.files:
+        name = entry.name
+        if not _DATABASE.fullmatch(name) or _BESIDE.fullmatch(name):
+            continue
+        path = folder.below(name)
+        try:
+            file = DatabaseFile(path, entry.stat(follow_symlinks=False).st_mtime_ns)
+            plain = tree.head(path, 16) == _SQLITE
+        except (OSError, FileUnreadable) as error:
+            refuse(summary, path, str(error))
+            continue
+        if plain or not _ENCRYPTED.fullmatch(name):
+            found.plain.append(file)
+        else:
+            found.encrypted.append(file)
+
+
+def _is_part_of_media(tree: Tree, folder: Folder, found: Found) -> bool:
+    """True where the folder that was named is itself one of `Media`'s folders, or a week of one."""
+    _, above, name = f"//{os.fsdecode(tree.root)}".rsplit("/", 2)
+    terms = _terms_of(name)
+    if terms and all(_WEEK.fullmatch(child) or child.lower() in _INSIDE or child[0] == "." for child in folder.folders):
+        found.media.append(MediaFolder("", "", f"Media/{text_of(name)}", terms))
+    elif _WEEK.fullmatch(name) and _holds_notes(folder):
+        known = _terms_of(above)
+        brand = text_of(above) if known else "WhatsApp Voice Notes"
+        found.media.append(MediaFolder("", "", f"Media/{brand}/{name}", known or VOICE))
+    else:
+        return False
+    found.roots.add("")
+    return True
+
+
+def _recognise(tree: Tree, folder: Folder, found: Found) -> None:
+    """Take the folder for a `Media`, a root, or renamed voice notes, if it is one; the walk then stays out of what is settled."""
+    inside = [name for name in folder.folders if _MEDIA_FOLDER.fullmatch(name)]
+    lower = {name.lower() for name in folder.folders}
+    if inside:
+        _take_media(tree, folder, inside, found)
+    elif "media" in lower and lower & {"databases", "backups"}:
+        found.roots.add(folder.path)
+    elif _is_voice_notes(tree, folder):
+        root = folder.path.rpartition("/")[0]
+        found.roots.add(root)
+        found.media.append(MediaFolder(folder.path, root, "Media/WhatsApp Voice Notes", VOICE))
+        folder.folders = []
+
+
+def _take_media(tree: Tree, folder: Folder, inside: list[str], found: Found) -> None:
+    above, _, name = folder.path.rpartition("/")
+    is_media = name.lower() == "media"
+    root = above if is_media else folder.path
+    found.roots.add(root)
+    for child in [*inside, *(name for name in folder.folders if name.lower() == ".statuses")]:
+        terms = _terms_of(child)
+        if terms:
+            found.media.append(MediaFolder(folder.below(child), root, f"Media/{text_of(child)}", terms))
+    settled = set(inside)
+    folder.folders = [] if is_media else [name for name in folder.folders if name not in settled]
+
+
+def _terms_of(name: str) -> Terms | None:
+    """What counts in a folder of `Media` with this name; None where nothing there is for us."""
+    if name.lower() == ".statuses":
+        return OTHERS
+    what = _MEDIA_FOLDER.fullmatch(name)
+    return {"voice notes": VOICE, "video notes": VIDEO, "audio": AUDIO, "documents": OTHERS}.get(what[1].lower()) if what else None
+
+
+def _is_voice_notes(tree: Tree, folder: Folder) -> bool:
+    """True for a folder of week folders that hold voice notes, whatever its own name is."""
+    weeks = [name for name in folder.folders if _WEEK.fullmatch(name)]
+    for week in weeks[:_WEEKS_LOOKED_INTO]:
+        for inner in tree.walk(folder.below(week), Summary()):
+            if _holds_notes(inner):
+                return True
+            break
+    return False
+
+
+def _holds_notes(folder: Folder) -> bool:
+    return any(read_name(entry.name)[0] == "voice" for entry in folder.files)
+
+
+def _name_links(folder: Folder, summary: Summary) -> None:
+    """A link where a store, or a part of one, would be: it is not followed, and that is said."""
+    for name in folder.links:
+        if _MEDIA_FOLDER.fullmatch(name) or name.lower() in ("media", "whatsapp", "databases") or _DATABASE.fullmatch(name):
+            refuse(summary, folder.below(name), "a symbolic link, which is not followed")
