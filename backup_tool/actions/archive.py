@@ -1,0 +1,280 @@
+"""Look into a repository: which snapshots make up the archive view, their catalogs, and snapshots that another program wrote.
+
+/voice-notes/<source>/catalog/<YYYY-MM>.jsonl, chats.jsonl, deleted.jsonl
+/voice-notes/<source>/notes/<chat folder>/<YYYY-MM>/<file name>
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import msgspec
+
+from backup_tool.catalog import (
+    MONTH,
+    CatalogDamaged,
+    Entry,
+    View,
+    by_time,
+    decode_chats,
+    decode_deleted,
+    entry_decoder,
+    file_name,
+    time_text,
+)
+from backup_tool.errors import IntegrityError, UsageError
+from backup_tool.models import Chat, Place, Problem
+from backup_tool.names import shown
+from backup_tool.repository import Node, Repository, Snapshot
+from backup_tool.sources import kind_of_name, time_of_name
+
+TOP = "voice-notes"
+FOREIGN = "restic"
+_MONTHS_AT_ONCE = 24
+_SPECIAL = {"symlink": "a symbolic link", "dev": "a device", "chardev": "a device", "fifo": "a named pipe", "socket": "a socket"}
+# The same set-id bits as Go's FileMode writes them in a tree (restic's design document, section Trees and Data).
+_SET_ID = 1 << 23 | 1 << 22
+
+
+@dataclass(slots=True)
+class SourceFolder:
+    """What a snapshot holds of one source: the nodes of its catalog files, and of its chat folders."""
+
+    catalog: dict[str, Node] = field(default_factory=dict)
+    notes: dict[str, Node] = field(default_factory=dict)
+
+    def months(self) -> list[str]:
+        """The months with a catalog file, oldest first, `undated` last."""
+        names = (name.removesuffix(".jsonl") for name in self.catalog if name.endswith(".jsonl"))
+        return sorted(name for name in names if MONTH.fullmatch(name))
+
+
+def ours(snapshot: Snapshot) -> bool:
+    """True for a snapshot that this program wrote and nobody rewrote."""
+    return (snapshot.program_version or "").startswith("backup ")
+
+
+def source_folders(repository: Repository, snapshot: Snapshot) -> dict[str, SourceFolder] | None:
+    """The sources of a snapshot by name; None for a snapshot without a catalog (another program's)."""
+    top = _child(repository, snapshot.tree, TOP)
+    if top is None:
+        return None
+    folders = {}
+    for node in repository.load_tree(top).nodes:
+        if node.subtree is None:
+            continue
+        inside = {below.name: below.subtree for below in repository.load_tree(node.subtree).nodes if below.subtree}
+        if "catalog" in inside:
+            folders[node.name] = SourceFolder(
+                *(
+                    {below.name: below for below in repository.load_tree(inside[part]).nodes} if part in inside else {}
+                    for part in ("catalog", "notes")
+                )
+            )
+    return folders or (None if not _is_empty_archive(repository, top) else {})
+
+
+def _is_empty_archive(repository: Repository, top: str) -> bool:
+    return not repository.load_tree(top).nodes
+
+
+def _child(repository: Repository, tree: str, name: str) -> str | None:
+    return next((node.subtree for node in repository.load_tree(tree).nodes if node.name == name and node.subtree), None)
+
+
+def read_node(repository: Repository, node: Node) -> bytes:
+    """The bytes of a small file of a snapshot (a catalog file)."""
+    blobs = dict(repository.load_blobs("data", node.content or []))
+    return b"".join(blobs[blob] for blob in node.content or [])
+
+
+def catalog_files(repository: Repository, nodes: Iterable[Node]) -> list[bytes]:
+    """The bytes of several catalog files, in the order of the nodes, read together."""
+    wanted = list(nodes)
+    blobs = dict(repository.load_blobs("data", [blob for node in wanted for blob in node.content or []]))
+    return [b"".join(blobs[blob] for blob in node.content or []) for node in wanted]
+
+
+def tips(snapshots: list[Snapshot]) -> list[Snapshot]:
+    """The snapshots that make up the archive view, newest first: of each host the newest, and those outside its chain of parents.
+
+    That is every snapshot from which no other of its host descends: right even where a clock went backwards. A rewritten snapshot
+    is found by the id it had first.
+    """
+    parents = {(snapshot.hostname, snapshot.parent) for snapshot in snapshots if snapshot.parent}
+    ends = [one for one in snapshots if (one.hostname, one.id) not in parents and (one.hostname, one.original) not in parents]
+    return sorted(ends, key=lambda snapshot: snapshot.when(), reverse=True)
+
+
+def find_snapshot(snapshots: list[Snapshot], wanted: str) -> Snapshot:
+    """The snapshot that a person named: `latest`, or a prefix of its id of 4 or more characters. Raises UsageError."""
+    if wanted == "latest" and snapshots:
+        return snapshots[-1]
+    found = [snapshot for snapshot in snapshots if len(wanted) >= 4 and snapshot.id.startswith(wanted.lower())]
+    if len(found) == 1:
+        return found[0]
+    what = f"{len(found)} snapshots begin with" if found else "no snapshot begins with"
+    raise UsageError(f'{what} "{shown(wanted)}"', "'backup snapshots' lists them; give 4 or more characters of an id, or latest")
+
+
+class Archive:
+    """The archive view of an open repository, or the view of one snapshot."""
+
+    def __init__(self, repository: Repository, snapshot: str | None = None) -> None:
+        self.repository = repository
+        snapshots = repository.snapshots()
+        self.snapshots = tips(snapshots) if snapshot is None else [find_snapshot(snapshots, snapshot)]
+        repository.load_index()
+        self.problems: list[Problem] = []
+        """What could not be taken from a snapshot of another program; filled while `entries` runs."""
+        self._folders = [(one, source_folders(repository, one)) for one in self.snapshots]
+
+    def entries(self) -> Iterator[Entry]:
+        """Every note, oldest first, undated last. One snapshot with a catalog streams; several are merged in memory."""
+        self.problems = []
+        if len(self._folders) == 1 and self._folders[0][1] is not None:
+            yield from self._stream(self.snapshots[0], self._folders[0][1])
+            return
+        view = View()
+        deleted = self.deleted()
+        for snapshot, folders in self._folders:
+            for item in self._foreign(snapshot) if folders is None else self._stream(snapshot, folders):
+                if item.id not in deleted:
+                    view.add(item)
+        yield from sorted(view, key=by_time)
+
+    def chats(self) -> list[Chat]:
+        """Every chat of the view with every title it ever had; one of several sources is there once."""
+        merged: dict[str, Chat] = {}
+        for _, folders in reversed(self._folders):
+            for folder in (folders or {}).values():
+                for chat in self._chats_of(folder):
+                    known = merged.setdefault(chat.chat_id, Chat(chat_id=chat.chat_id, folder=chat.folder))
+                    known.titles = [title for title in known.titles if title not in chat.titles] + chat.titles
+        return list(merged.values())
+
+    def deleted(self) -> set[str]:
+        """The ids that a person removed from any snapshot of the view."""
+        nodes = [folder.catalog.get("deleted.jsonl") for _, folders in self._folders for folder in (folders or {}).values()]
+        return {gone for data in catalog_files(self.repository, [node for node in nodes if node]) for gone in decode_deleted(data)}
+
+    def _chats_of(self, folder: SourceFolder) -> list[Chat]:
+        node = folder.catalog.get("chats.jsonl")
+        return decode_chats(read_node(self.repository, node)) if node else []
+
+    def _stream(self, snapshot: Snapshot, folders: dict[str, SourceFolder]) -> Iterator[Entry]:
+        months = sorted({month for folder in folders.values() for month in folder.months()})
+        for start in range(0, len(months), _MONTHS_AT_ONCE):
+            parts = [
+                (month, source, node)
+                for month in months[start : start + _MONTHS_AT_ONCE]
+                for source, folder in folders.items()
+                if (node := folder.catalog.get(f"{month}.jsonl"))
+            ]
+            files = catalog_files(self.repository, [node for _, _, node in parts])
+            for month in months[start : start + _MONTHS_AT_ONCE]:
+                here = [(source, files[n]) for n, (m, source, _) in enumerate(parts) if m == month]
+                yield from sorted((item for source, data in here for item in _entries(data, source, snapshot.hostname)), key=by_time)
+
+    def _foreign(self, snapshot: Snapshot) -> Iterator[Entry]:
+        """Every regular file of a snapshot without a catalog. What is refused or left out is named in `problems`."""
+        waiting = [("", snapshot.tree, 0)]
+        while waiting:
+            above, tree, depth = waiting.pop()
+            listing = self.repository.load_tree(tree)
+            self.problems += [Problem(above + shown(refused.path), refused.reason) for refused in listing.refused]
+            for node in listing.nodes:
+                path = above + node.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+                if node.type == "dir" and node.subtree and depth < 1000:
+                    waiting.append((path + "/", node.subtree, depth + 1))
+                elif node.type == "file" and not (node.mode or 0) & _SET_ID:
+                    yield self._foreign_entry(snapshot, node, path)
+                else:
+                    self.problems.append(Problem(path, f"left out: it is {_SPECIAL.get(node.type, 'not an ordinary file')}"))
+
+    def _foreign_entry(self, snapshot: Snapshot, node: Node, path: str) -> Entry:
+        blobs = node.content or []
+        modified = _moment(node.mtime)
+        named = time_of_name(path.rpartition("/")[2])
+        return Entry(
+            id=blobs[0] if len(blobs) == 1 else self._hash(blobs),
+            blobs=blobs,
+            size=node.size or 0,
+            kind=kind_of_name(path),
+            sent_at=named or modified,
+            sent_at_from="name" if named else "file" if modified else None,
+            original_path=path,
+            path="/" + path,
+            found=[Place(FOREIGN, path)],
+            first_seen=time_text(snapshot.when()),
+            source=FOREIGN,
+            host=snapshot.hostname,
+            hosts=[snapshot.hostname] if snapshot.hostname else [],
+        )
+
+    def _hash(self, blobs: list[str]) -> str:
+        """The id of a file that another program cut into pieces is nowhere written down: it is read and hashed."""
+        whole = hashlib.sha256()
+        for blob in blobs:
+            whole.update(self.repository.load_blob("data", blob))
+        return whole.hexdigest()
+
+
+def _entries(data: bytes, source: str, host: str | None) -> Iterator[Entry]:
+    try:
+        for line in data.splitlines():
+            item = entry_decoder.decode(line)
+            item.source, item.host, item.hosts = source, host, [host] if host else []
+            yield item
+    except (msgspec.DecodeError, RecursionError) as broken:
+        raise CatalogDamaged(f"a catalog of source {shown(source)} is damaged: {broken}", "run 'backup check' to see all damage") from None
+
+
+def _moment(mtime: str | None) -> str | None:
+    """A node's time as a record's, or None outside 2009 … now + 1 day, where times are unknown."""
+    try:
+        moment = datetime.fromisoformat(mtime or "").astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return time_text(moment) if moment.year >= 2009 and (moment - datetime.now(UTC)).days < 1 else None
+
+
+def read_note(repository: Repository, item: Entry) -> Iterator[bytes]:
+    """The audio of a note, blob by blob. Raises IntegrityError when, at the end, it is not the note that the catalog names."""
+    whole, size = hashlib.sha256(), 0
+    for blob in item.blobs or []:
+        data = repository.load_blob("data", blob)
+        whole.update(data)
+        size += len(data)
+        yield data
+    if whole.hexdigest() != item.id or size != item.size:
+        raise IntegrityError(
+            f"note {(item.id or '?')[:16]} is not what its record says", "run 'backup check --read-data' to see all damage"
+        )
+
+
+def pick(entries: Iterable[Entry], wanted: str) -> Entry:
+    """The note that a person named by a prefix of its id (4 or more hex digits), or `latest`. Raises UsageError."""
+    found: dict[str, Entry] = {}
+    for item in entries:
+        if wanted == "latest":
+            if item.sent_at or not found:
+                found = {"latest": item}
+        elif item.id and item.id.startswith(wanted.lower()):
+            found.setdefault(item.id, item)
+    if len(found) == 1:
+        return next(iter(found.values()))
+    if not found:
+        what = "no note is there" if wanted == "latest" else f'no note begins with "{shown(wanted)}"'
+        raise UsageError(what, "'backup list' shows the notes and their ids; filters leave some out")
+    names = ", ".join(f"{note_id[:12]} ({shown(file_name(item.original_path))})" for note_id, item in list(found.items())[:5])
+    raise UsageError(f'{len(found)} notes begin with "{shown(wanted)}"', f"give more of the id: {names}")
+
+
+def check_prefix(wanted: str) -> None:
+    """Raises UsageError where this cannot name a note."""
+    if wanted != "latest" and (len(wanted) < 4 or any(digit not in "0123456789abcdefABCDEF" for digit in wanted)):
+        raise UsageError(f'"{shown(wanted)}" is not the id of a note', "give 4 or more digits of an id from 'backup list', or latest")

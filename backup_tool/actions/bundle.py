@@ -1,0 +1,184 @@
+"""Write what a run knows as the catalogs and trees of a new snapshot. Only what changed is written again: the rest keeps its ids."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from backup_tool.actions.archive import TOP, SourceFolder
+from backup_tool.actions.worker import PIECE
+from backup_tool.catalog import UNDATED, UNSORTED, Ledger, encode_chat, encode_note, record_order, time_ns
+from backup_tool.models import Chat, Note
+from backup_tool.names import chat_folder, folded, safe_name, told_apart
+from backup_tool.repository import Node, Repository, Writer, encode_tree
+
+_EPOCH = time_ns("2009-01-01T00:00:00Z")
+"""The time of files that have none: fixed, so that the same catalog makes the same tree."""
+
+
+class Chats:
+    """The chats of one host by source: their titles, and the folder each got when it was first seen."""
+
+    def __init__(self) -> None:
+        self._by_home: dict[str, dict[str, Chat]] = defaultdict(dict)
+
+    def load(self, home: str, chats: Iterable[Chat]) -> None:
+        """Take in the chats of a catalog: folders stand as they are, titles are joined."""
+        for chat in chats:
+            known = self._by_home[home].setdefault(chat.chat_id, chat)
+            if known is not chat:
+                known.titles = [title for title in chat.titles if title not in known.titles] + known.titles
+                known.folder = known.folder or chat.folder
+
+    def of(self, home: str) -> list[Chat]:
+        """The chats of a source, in a fixed order."""
+        return sorted(self._by_home[home].values(), key=lambda chat: chat.chat_id)
+
+    def folder(self, home: str, note: Note) -> str:
+        """The folder of a note's chat below `notes/`: chosen at first sight and never again."""
+        if note.chat_id is None:
+            return UNSORTED
+        chat = self._chat(home, note)
+        if chat.folder is None:
+            taken = {folded(other.folder) for other in self._by_home[home].values() if other.folder}
+            name = chat_folder(chat.titles[0] if chat.titles else note.chat_id, note.chat_id)
+            chat.folder = name if folded(name) not in taken else told_apart(name, note.chat_id)
+        return chat.folder
+
+    def _chat(self, home: str, note: Note) -> Chat:
+        assert note.chat_id is not None
+        chat = self._by_home[home].setdefault(note.chat_id, Chat(chat_id=note.chat_id))
+        if note.chat and note.chat not in chat.titles:
+            chat.titles.append(note.chat)
+        return chat
+
+    def rename(self, chats: Iterable[Chat]) -> dict[str, str]:
+        """Learn the titles that a scan saw; the ids whose title is new, with it."""
+        new: dict[str, str] = {}
+        for seen in chats:
+            for known in (chats_of[seen.chat_id] for chats_of in self._by_home.values() if seen.chat_id in chats_of):
+                for title in seen.titles:
+                    if known.titles[-1:] != [title]:
+                        known.titles = [old for old in known.titles if old != title] + [title]
+                        new[seen.chat_id] = title
+        return new
+
+
+class Bundler:
+    """Writes the tree of a snapshot from a ledger and the trees of the snapshot before it."""
+
+    def __init__(self, repository: Repository, writer: Writer, ledger: Ledger, chats: Chats, previous: dict[str, SourceFolder]) -> None:
+        self._repository = repository
+        self._writer = writer
+        self._ledger = ledger
+        self._chats = chats
+        self._previous = previous
+
+    def write(self, deleted: dict[str, bytes]) -> str:
+        """Write catalogs and trees; the id of the snapshot's tree. `deleted` are the `deleted.jsonl` by source, as they stand."""
+        stale: dict[str, dict[str, list[int]]] = defaultdict(dict)
+        for home, month in self._ledger.stale_months:
+            stale[home][month] = []
+        for number in self._ledger:
+            months = stale.get(self._ledger.home(number))
+            if months is not None and (month := self._ledger.month(number)) in months:
+                months[month].append(number)
+        nodes = [self._write_source(home, stale.get(home, {}), deleted.get(home)) for home in sorted({*stale, *self._previous})]
+        return self._tree([self._folder(TOP, [node for node in nodes if node])])
+
+    def _write_source(self, home: str, months: dict[str, list[int]], deleted: bytes | None) -> Node | None:
+        before = self._previous.get(home, SourceFolder())
+        catalog = dict(before.catalog)
+        by_chat: dict[str, dict[str, Node | None]] = defaultdict(dict)
+        for chat, month in {_part(path) for of, path in self._ledger.left if of == home}:
+            by_chat[chat][month] = None
+        for month, numbers in sorted(months.items()):
+            catalog.pop(f"{month}.jsonl", None)
+            if numbers:
+                catalog[f"{month}.jsonl"] = self._write_month(home, month, numbers, by_chat)
+        chats = [encode_chat(chat) for chat in self._chats.of(home) if chat.folder]
+        if chats:
+            catalog["chats.jsonl"] = self._file("chats.jsonl", chats, _EPOCH)
+        if deleted:
+            catalog["deleted.jsonl"] = self._file("deleted.jsonl", deleted.splitlines(), _EPOCH)
+        notes = self._write_chats(before.notes, by_chat)
+        if not catalog and not notes:
+            return None
+        return self._folder(safe_name(home), [self._folder("catalog", catalog.values()), self._folder("notes", notes)])
+
+    def _write_month(self, home: str, month: str, numbers: list[int], by_chat: dict[str, dict[str, Node | None]]) -> Node:
+        """Write one month's catalog file, and the folder of each chat in which something of that month changed."""
+        notes = sorted(((self._ledger.note(number), number) for number in numbers), key=lambda pair: record_order(pair[0]))
+        self._place(home, month, notes)
+        lines, parts = [], defaultdict[str, list[Note]](list)
+        changed = {chat for chat, months in by_chat.items() if month in months}
+        for note, number in notes:
+            chat = _part(note.path or "")[0]
+            parts[chat].append(note)
+            if number in self._ledger.changed:
+                changed.add(chat)
+            lines.append(encode_note(note))
+            self._ledger.rewrite(number, lines[-1])
+        for chat in changed:
+            by_chat[chat][month] = self._folder(month, map(_node, parts[chat])) if parts[chat] else None
+        return self._file(f"{month}.jsonl", lines, _month_ns(month))
+
+    def _place(self, home: str, month: str, notes: list[tuple[Note, int]]) -> None:
+        """Give each note its path in the snapshot. One that stands in the right folder already keeps it."""
+        taken, homeless = set[str](), list[tuple[Note, str]]()
+        for note, _ in notes:
+            folder = f"/{TOP}/{safe_name(home)}/notes/{self._chats.folder(home, note)}/{month}"
+            if note.path and note.path.rpartition("/")[0] == folder and folded(note.path) not in taken:
+                taken.add(folded(note.path))
+            else:
+                homeless.append((note, folder))
+        for note, folder in homeless:
+            name = safe_name((note.original_path or note.id or "").rpartition("/")[2])
+            for key in (None, note.id or "", f"{note.id} {note.message_id} {note.original_path}"):
+                note.path = f"{folder}/{name if key is None else told_apart(name, key)}"
+                if folded(note.path) not in taken:
+                    break
+            taken.add(folded(note.path or ""))
+
+    def _write_chats(self, before: dict[str, Node], by_chat: dict[str, dict[str, Node | None]]) -> list[Node]:
+        """The chat folders: those in which nothing changed as they were."""
+        chats = dict(before)
+        for chat, months in by_chat.items():
+            old = chats.pop(chat, None)
+            inside: dict[str, Node | None] = {}
+            if old is not None and old.subtree:
+                inside.update((node.name, node) for node in self._repository.load_tree(old.subtree).nodes)
+            inside.update(months)
+            left = [node for node in inside.values() if node]
+            if left:
+                chats[chat] = self._folder(chat, left)
+        return list(chats.values())
+
+    def _file(self, name: str, lines: list[bytes], mtime_ns: int) -> Node:
+        data = b"".join(line + b"\n" for line in lines)
+        pieces = [data[start : start + PIECE] for start in range(0, len(data), PIECE)]
+        return Node.file(name, len(data), [self._writer.add("catalog", piece)[0] for piece in pieces], mtime_ns)
+
+    def _folder(self, name: str, nodes: Iterable[Node]) -> Node:
+        inside = list(nodes)
+        newest = max((time_ns(node.mtime) for node in inside if node.mtime), default=_EPOCH)
+        return Node.folder(name, self._tree(inside), newest)
+
+    def _tree(self, nodes: Iterable[Node]) -> str:
+        return self._writer.add("tree", encode_tree(nodes))[0]
+
+
+def _part(path: str) -> tuple[str, str]:
+    """(chat folder, month) of a record's path in the snapshot."""
+    _, chat, month, _ = path.rsplit("/", 3)
+    return chat, month
+
+
+def _month_ns(month: str) -> int:
+    return _EPOCH if month == UNDATED else time_ns(f"{month}-01T00:00:00Z")
+
+
+def _node(note: Note) -> Node:
+    mtime = time_ns(note.sent_at) if note.sent_at else note.mtime_ns
+    assert note.path is not None
+    return Node.file(note.path.rpartition("/")[2], note.size or 0, note.blobs or [], mtime if mtime is not None else _EPOCH)

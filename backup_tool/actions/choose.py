@@ -1,0 +1,55 @@
+"""Which sources a person means: names from the settings, or paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from backup_tool.actions.state import State
+from backup_tool.config import Settings, SourceSpec
+from backup_tool.errors import UsageError
+from backup_tool.names import shown
+
+
+class Chosen(NamedTuple):
+    """The sources, and the names of those that were typed as a path: such a one must be there."""
+
+    sources: list[SourceSpec]
+    typed: set[str]
+
+
+def choose(typed: Sequence[str], settings: Settings, state: State) -> Chosen:
+    """The sources that were typed, or all configured ones.
+
+    A name from the settings wins over a path; `./name` is a path. A path is named after the configured source with that real path,
+    else after its last folder. Raises UsageError where there is none, or a path does not exist.
+    """
+    if not typed:
+        if not settings.sources:
+            raise UsageError("no source was named and none is configured", "name one: backup run ~/phone/WhatsApp --repo PLACE")
+        return Chosen(list(settings.sources.values()), set())
+    sources: list[SourceSpec] = []
+    names: set[str] = set()
+    for text in dict.fromkeys(typed):
+        if text in settings.sources:
+            sources.append(settings.sources[text])
+            continue
+        spec = _from_path(text, settings, state)
+        sources.append(spec)
+        names.add(spec.name)
+    return Chosen(list({spec.name: spec for spec in sources}.values()), names)
+
+
+def _from_path(text: str, settings: Settings, state: State) -> SourceSpec:
+    path = Path(os.path.expanduser(text))
+    if not path.exists():
+        configured = ", ".join(sorted(settings.sources)) or "none"
+        raise UsageError(f"no such folder or configured source: {shown(text, 1000)}", f"configured sources: {configured}")
+    real = path.resolve()
+    for spec in settings.sources.values():
+        if spec.path.exists() and spec.path.resolve() == real:
+            return spec
+    taken = {name: spec.path.resolve() for name, spec in settings.sources.items()}
+    return SourceSpec(name=state.name_for_path(real, real.name or "source", taken), type="auto", path=path)

@@ -1,0 +1,202 @@
+"""Give notes back into a directory, one file each: by chat, or in the phone's own folders."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from backup_tool.actions.archive import Archive, read_note
+from backup_tool.actions.find import Wanted
+from backup_tool.actions.parallel import in_order
+from backup_tool.catalog import Entry, time_ns
+from backup_tool.errors import IntegrityError, UsageError, gravest
+from backup_tool.exporters.folder import Refused, TargetFolder, Written
+from backup_tool.exporters.naming import RestoredNames, original_parts
+from backup_tool.models import Problem, Progress
+from backup_tool.names import shown
+from backup_tool.repository import ReadRequest
+
+
+class RestoredFile(msgspec.Struct):
+    """A note that was given back, and where it is now."""
+
+    id: str
+    path: str
+
+
+@dataclass
+class Restored:
+    """What was given back. `errors` are notes that were left out; everything else is in `files`."""
+
+    notes: int = 0
+    bytes: int = 0
+    files: list[RestoredFile] = field(default_factory=list)
+    errors: list[Problem] = field(default_factory=list)
+    same: int = 0
+    codes: set[int] = field(default_factory=set)
+
+    @property
+    def document(self) -> dict[str, object]:
+        """For `--json`."""
+        return {"notes": self.notes, "bytes": self.bytes, "files": self.files, "errors": self.errors}
+
+    @property
+    def exit_code(self) -> int:
+        """3 where something was left out or got another name, 5 where bytes were not what they should be."""
+        return gravest(self.codes)
+
+    def took(self, item: Entry, written: Written) -> None:
+        """One note is there now."""
+        self.notes += 1
+        self.bytes += item.size or 0
+        self.same += written.status == "same"
+        self.files.append(RestoredFile(item.id or "", written.path))
+        if written.status == "renamed":
+            self.codes.add(3)
+
+    def left_out(self, problem: Problem, code: int) -> None:
+        """One note is not there."""
+        self.errors.append(problem)
+        self.codes.add(code)
+
+
+def only_original(format: str) -> None:
+    """Raises UsageError for a format that this version does not make."""
+    if format != "original":
+        raise UsageError(
+            f"this version gives notes back as they are, not as {shown(format)}", "leave out --format, or say --format original"
+        )
+
+
+def restore(
+    archive: Archive, wanted: Wanted, to: Path, progress: Progress, *, layout: str, format: str, overwrite: bool, dry_run: bool
+) -> Restored:
+    """Write every note that was asked for below `to`.
+
+    Raises UsageError, NoSpace, and what reading the repository raises; a note that is damaged or cannot have its name is in `errors`.
+    """
+    only_original(format)
+    if layout not in ("chat", "original"):
+        raise UsageError(f'"{shown(layout)}" is not a layout', "layouts are chat and original")
+    chosen, names = _choose(archive, wanted)
+    done = Restored()
+    for problem in archive.problems:
+        done.left_out(problem, 3)
+    jobs = [_Job(item, names.of(item) if layout == "chat" else original_parts(item)) for item in chosen]
+    if dry_run:
+        for job in jobs:
+            done.took(job.item, Written(str(to.joinpath(*job.parts)), "written"))
+        return done
+    existed = to.exists()
+    with TargetFolder(to) as target:
+        _Restorer(archive, target, done, progress, overwrite).write(jobs, there_before=existed)
+    done.files.sort(key=lambda file: file.path)
+    return done
+
+
+def _choose(archive: Archive, wanted: Wanted) -> tuple[list[Entry], RestoredNames]:
+    """The notes asked for, and the names of all: two notes of one name are told apart whatever part of them is restored."""
+    chosen: list[Entry] = []
+    chosen_by = wanted.filter(archive)
+
+    def all_notes() -> Iterator[Entry]:
+        for item in archive.entries():
+            if chosen_by.lets_through(item, item.source):
+                chosen.append(item)
+            yield item
+
+    return chosen, RestoredNames(all_notes())
+
+
+@dataclass(slots=True)
+class _Job:
+    item: Entry
+    parts: Sequence[str]
+
+
+class _Restorer:
+    def __init__(self, archive: Archive, target: TargetFolder, done: Restored, progress: Progress, overwrite: bool) -> None:
+        self._archive = archive
+        self._target = target
+        self._done = done
+        self._progress = progress
+        self._overwrite = overwrite
+        self._lock = threading.Lock()
+
+    def write(self, jobs: list[_Job], *, there_before: bool) -> None:
+        waiting = [job for job in jobs if not (there_before and self._is_there(job))]
+        self._target.require(sum(job.item.size or 0 for job in waiting))
+        by_blob: dict[str, list[_Job]] = defaultdict(list)
+        long: list[_Job] = []
+        for job in waiting:
+            if job.item.blobs and len(job.item.blobs) == 1:
+                by_blob[job.item.blobs[0]].append(job)
+            else:
+                long.append(job)
+        self._progress.begin("restoring", len(waiting))
+        try:
+            self._write_short(by_blob)
+            for job in long:
+                self._write_one(job, read_note(self._archive.repository, job.item))
+        finally:
+            self._progress.end()
+            self._target.finish()
+
+    def _is_there(self, job: _Job) -> bool:
+        try:
+            there = self._target.holds(job.parts, job.item.size or 0, job.item.id or "")
+        except Refused:
+            return False
+        if there:
+            self._done.took(job.item, there)
+        return bool(there)
+
+    def _write_short(self, by_blob: dict[str, list[_Job]]) -> None:
+        """Notes of one blob: read pack by pack in large ranges, written by two threads."""
+        repository = self._archive.repository
+        known = [blob for blob, jobs in by_blob.items() if self._is_known(blob, jobs)]
+        requests = repository.plan_reads("data", known)
+        for _ in in_order(lambda request: self._write_request(request, by_blob), requests, "restore"):
+            pass
+
+    def _is_known(self, blob: str, jobs: list[_Job]) -> bool:
+        if self._archive.repository.has("data", blob):
+            return True
+        for job in jobs:
+            self._fail(job, IntegrityError("its audio is not in the archive any more: no index names it"))
+        return False
+
+    def _write_request(self, request: ReadRequest, by_blob: dict[str, list[_Job]]) -> None:
+        try:
+            for blob, data in self._archive.repository.read(request):
+                for job in by_blob.pop(blob, ()):
+                    self._write_one(job, (data,))
+        except IntegrityError:
+            # Something in this range is damaged: what is left of it is read one by one, so that only the damaged notes are missing.
+            for blob, _ in request.blobs:
+                for job in by_blob.pop(blob, ()):
+                    self._write_one(job, read_note(self._archive.repository, job.item))
+
+    def _write_one(self, job: _Job, chunks: Iterable[bytes]) -> None:
+        item = job.item
+        mtime = time_ns(item.sent_at) if item.sent_at else item.mtime_ns
+        try:
+            written = self._target.write(job.parts, chunks, size=item.size or 0, sha256=item.id, mtime_ns=mtime, overwrite=self._overwrite)
+        except Refused as refused:
+            with self._lock:
+                self._done.left_out(refused.problem, refused.exit_code)
+        except IntegrityError as damaged:
+            self._fail(job, damaged)
+        else:
+            with self._lock:
+                self._done.took(item, written)
+        self._progress.step()
+
+    def _fail(self, job: _Job, damaged: IntegrityError) -> None:
+        with self._lock:
+            self._done.left_out(Problem("/".join(job.parts), damaged.message), damaged.exit_code)

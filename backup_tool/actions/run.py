@@ -1,0 +1,257 @@
+"""The nightly job: scan the sources, archive what is new, keep what is gone, deliver, and say what happened."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+import msgspec
+
+from backup_tool import __version__
+from backup_tool.actions.archive import SourceFolder, catalog_files, read_node, source_folders, tips
+from backup_tool.actions.bundle import Bundler, Chats
+from backup_tool.actions.gather import Gatherer
+from backup_tool.actions.state import State
+from backup_tool.actions.worker import Order
+from backup_tool.actions.workers import Workers
+from backup_tool.catalog import Ledger, decode_chats, decode_deleted, decode_note, merge, time_text
+from backup_tool.config import SourceSpec
+from backup_tool.destinations.base import Destination
+from backup_tool.models import Problem, Progress, Secret
+from backup_tool.repository import Repository, Snapshot, Writer
+from backup_tool.sources import SourceAbsent, open_source
+
+PATHS = ["/voice-notes"]
+
+
+class Delivery(msgspec.Struct):
+    """What became of a run at one destination."""
+
+    name: str
+    status: Literal["delivered", "queued", "failed"]
+    objects: int
+    bytes: int
+    error: str | None = None
+
+
+class RunResult(msgspec.Struct):
+    """What a run did. `notes` = records in the snapshot = `new` + `unchanged` + `gone`."""
+
+    snapshot: str
+    notes: int
+    new: int
+    unchanged: int
+    gone: int
+    missing: int
+    orphan: int
+    unreadable: int
+    damaged: int
+    deleted: int
+    bytes_read: int
+    bytes_added: int
+    destinations: list[Delivery]
+    errors: list[Problem]
+    seconds: float
+
+
+@dataclass(slots=True)
+class RunPlan:
+    """What to do: sources (typed ones must exist; configured ones may be away), where to, and the settings that matter."""
+
+    sources: Sequence[SourceSpec]
+    typed: set[str]
+    known_names: set[str]
+    """Names of sources that exist even if they are not in this run: their places stay on record."""
+    destination: Destination
+    destination_name: str
+    password: Secret
+    state: State
+    host: str = field(default_factory=socket.gethostname)
+    pack_size: int = 32 * 2**20
+    verify_writes: bool = False
+
+
+def run(plan: RunPlan, progress: Progress) -> RunResult:
+    """Do it. Raises BackupError where no snapshot could be made; a source that could not be read whole is in `errors`."""
+    started = time.monotonic()
+    with ExitStack() as stack:
+        stack.enter_context(plan.state.run_lock(plan.destination.label))
+        repository = Repository.open(plan.destination, plan.password)
+        stack.enter_context(repository.lock())
+        plan.destination.sweep()
+        job = _Job(plan, repository, progress)
+        result = job.run()
+        result.seconds = round(time.monotonic() - started, 3)
+        return result
+
+
+class _Job:
+    def __init__(self, plan: RunPlan, repository: Repository, progress: Progress) -> None:
+        self._plan = plan
+        self._repository = repository
+        self._progress = progress
+        self._now = time_text(datetime.now(UTC).replace(microsecond=0))
+        self._ledger = Ledger()
+        self._chats = Chats()
+        self._deleted: dict[str, bytes] = {}
+        self._previous: dict[str, SourceFolder] = {}
+        self._merged: set[str] = set()
+        self._absent: list[Problem] = []
+
+    def run(self) -> RunResult:
+        parent = self._load()
+        before = self._ledger.numbers()
+        with self._repository.writer(pack_size=self._plan.pack_size, verify_writes=self._plan.verify_writes) as writer:
+            gatherer = self._gather(writer)
+            snapshot = self._write(writer, gatherer, parent)
+        self._remember()
+        return self._result(snapshot, writer, gatherer, before)
+
+    def _remember(self) -> None:
+        """What this run saw, so that `check` can tell what disappears; one that is gone already stays remembered until a person says so."""
+        state, repository = self._plan.state, self._repository
+        state.remember_snapshots(repository.id, {**state.witness(repository.id), **{one.id: one.time for one in repository.snapshots()}})
+
+    def _load(self) -> Snapshot | None:
+        """Take in the records of this host's newest snapshot, and what other snapshots of it know more."""
+        snapshots = [one for one in self._repository.snapshots() if one.hostname == self._plan.host]
+        self._repository.load_index()
+        self._repository.adopt_loose_packs()
+        with_catalog = [(one, folders) for one in tips(snapshots) if (folders := source_folders(self._repository, one)) is not None]
+        if not with_catalog:
+            return None
+        (newest, self._previous), *others = with_catalog
+        for home, folder in self._previous.items():
+            for data in catalog_files(self._repository, [folder.catalog[f"{month}.jsonl"] for month in folder.months()]):
+                self._ledger.load(home, data.splitlines(), self._is_stored)
+            self._load_chats(home, folder)
+        for one, folders in others:
+            self._merge(folders)
+            self._merged.add(one.id)
+        self._merged.add(newest.id)
+        return newest
+
+    def _is_stored(self, blob: str) -> bool:
+        return self._repository.has("data", blob)
+
+    def _load_chats(self, home: str, folder: SourceFolder) -> None:
+        if node := folder.catalog.get("chats.jsonl"):
+            self._chats.load(home, decode_chats(read_node(self._repository, node)))
+        if node := folder.catalog.get("deleted.jsonl"):
+            self._deleted[home] = _joined(self._deleted.get(home, b""), read_node(self._repository, node))
+
+    def _merge(self, folders: dict[str, SourceFolder]) -> None:
+        for home, folder in folders.items():
+            self._load_chats(home, folder)
+            for data in catalog_files(self._repository, [folder.catalog[f"{month}.jsonl"] for month in folder.months()]):
+                for line in data.splitlines():
+                    note = decode_note(line)
+                    if note.id not in self._gone_for_good():
+                        merge(self._ledger, home, note)
+
+    def _gone_for_good(self) -> set[str]:
+        return {gone for data in self._deleted.values() for gone in decode_deleted(data)}
+
+    def _gather(self, writer: Writer) -> Gatherer:
+        gatherer = Gatherer(
+            self._ledger,
+            writer,
+            deleted=self._gone_for_good(),
+            retired=self._ledger.places() - self._plan.known_names - {spec.name for spec in self._plan.sources},
+            now=self._now,
+            workers=lambda: Workers(self._order(), writer),
+            progress=self._progress,
+        )
+        with self._plan.state.workspace() as workspace:
+            for spec in self._plan.sources:
+                try:
+                    source = open_source(spec, workspace)
+                    self._progress.begin(f"scanning {spec.name}")
+                    gatherer.take(source)
+                except SourceAbsent as absent:
+                    if spec.name in self._plan.typed:
+                        raise
+                    self._absent.append(Problem(str(spec.path), absent.message))
+                finally:
+                    self._progress.end()
+        gatherer.settle()
+        gatherer.mark_missing()
+        self._retitle(gatherer)
+        return gatherer
+
+    def _order(self) -> Order:
+        packing = self._repository.packing_order(pack_size=self._plan.pack_size, verify_writes=self._plan.verify_writes)
+        return Order(self._plan.destination.label, packing, self._gone_for_good())
+
+    def _retitle(self, gatherer: Gatherer) -> None:
+        """A chat that has a new title has it in all its records, also in those of notes that are gone."""
+        titles: dict[str, str] = {}
+        for chats in gatherer.tally.chats.values():
+            titles |= self._chats.rename(chats)
+        for number in list(self._ledger) if titles else ():
+            note = self._ledger.note(number)
+            if note.chat_id in titles and note.chat != titles[note.chat_id]:
+                note.chat = titles[note.chat_id]
+                self._ledger.put(number, note)
+
+    def _write(self, writer: Writer, gatherer: Gatherer, parent: Snapshot | None) -> str:
+        """Catalogs and trees, then packs, then the index, then the snapshot: it exists only when all it names is stored (promise 2)."""
+        bundler = Bundler(self._repository, writer, self._ledger, self._chats, self._previous)
+        tree = bundler.write(self._deleted)
+        writer.finish()
+        while self._take_over_others():
+            tree = Bundler(self._repository, writer, self._ledger, self._chats, self._previous).write(self._deleted)
+            writer.finish()
+        notes, _, size = self._ledger.totals()
+        return self._repository.save_snapshot(
+            Snapshot(
+                time=time_text(datetime.now(UTC)),
+                parent=parent.id if parent else None,
+                tree=tree,
+                paths=PATHS,
+                hostname=self._plan.host,
+                username=_user(),
+                program_version=f"backup {__version__}",
+                summary={"total_files_processed": notes, "total_bytes_processed": size, "data_added_packed": writer.stats.bytes},
+            )
+        )
+
+    def _take_over_others(self) -> bool:
+        """Snapshots of this host that another run wrote meanwhile: their records join ours, so that neither run hides the other's."""
+        new = [
+            one for one in tips([s for s in self._repository.snapshots() if s.hostname == self._plan.host]) if one.id not in self._merged
+        ]
+        if new:
+            self._repository.load_index()
+        for one in new:
+            self._merged.add(one.id)
+            self._merge(source_folders(self._repository, one) or {})
+        return bool(new)
+
+    def _result(self, snapshot: str, writer: Writer, gatherer: Gatherer, before: int) -> RunResult:
+        notes, gone, _ = self._ledger.totals()
+        tally, stats = gatherer.tally, writer.stats
+        new = sum(number >= before for number in self._ledger)
+        delivery = Delivery(self._plan.destination_name, "delivered", stats.objects + 1, stats.bytes)
+        return RunResult(
+            snapshot=snapshot, notes=notes, new=new, unchanged=notes - new - gone, gone=gone, missing=tally.missing, orphan=tally.orphans,
+            unreadable=len(tally.problems), damaged=self._ledger.damaged(), deleted=tally.deleted, bytes_read=tally.bytes_read,
+            bytes_added=stats.bytes, destinations=[delivery], errors=self._absent + tally.problems, seconds=0.0,
+        )  # fmt: skip
+
+
+def _joined(one: bytes, other: bytes) -> bytes:
+    return b"".join(line + b"\n" for line in dict.fromkeys(one.splitlines() + other.splitlines()))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""

@@ -1,0 +1,206 @@
+"""A worker: a second process of ours that reads, checks and seals notes, or opens and writes them, a batch at a time.
+
+    python -m backup_tool.actions.worker
+
+One interpreter cannot use two processors; for a large run two of these work beside the one that keeps the records. They speak over a pipe:
+first the order (with the key of the repository), then batches; each is answered. The end of the pipe is the end of the worker.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import struct
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from backup_tool.audio import Inspector, inspect
+from backup_tool.config import DestinationSpec
+from backup_tool.destinations import open_destination
+from backup_tool.errors import BackupError
+from backup_tool.models import Damage
+from backup_tool.repository.packing import MadePack, PackingOrder, packing_writer
+from backup_tool.repository.writer import Writer
+from backup_tool.sources.base import AudioFile, FileChanging, FileUnreadable
+from backup_tool.sources.tree import Tree
+
+PIECE = 4 * 2**20
+"""A note up to this size is one blob; a larger one is cut into pieces of it (design: the repository)."""
+
+Reader = Callable[[AudioFile, int], Iterator[bytes]]
+"""How the bytes of a file come: `Source.read`."""
+
+_LENGTH = struct.Struct("<I")
+
+
+class Order(msgspec.Struct, array_like=True):
+    """The first message: where to write, with what, and which notes a person deleted."""
+
+    place: str
+    packing: PackingOrder
+    deleted: set[str]
+
+
+class FileOrder(msgspec.Struct, array_like=True):
+    """A file of a store: where it is, its size and time when it was listed, its path in the store."""
+
+    location: bytes
+    size: int
+    mtime_ns: int
+    original_path: str
+
+
+class Batch(msgspec.Struct, array_like=True, tag="batch"):
+    """Read these files of the tree at `root`, and store them."""
+
+    root: bytes
+    files: list[FileOrder]
+
+
+class Finish(msgspec.Struct, array_like=True, tag="finish"):
+    """Make everything durable: nothing more will come."""
+
+
+class ReadFile(msgspec.Struct, array_like=True, tag="read"):
+    """A file that was read: its id and blobs in hex, and its facts. No blobs where a person deleted the note."""
+
+    id: str
+    blobs: list[str]
+    size: int
+    media_type: str | None
+    duration: float | None
+    damaged: Damage | None
+
+
+class FailedFile(msgspec.Struct, array_like=True, tag="failed"):
+    """A file that could not be read. `changing`: it was written to meanwhile."""
+
+    reason: str
+    changing: bool
+
+
+class Reply(msgspec.Struct, array_like=True):
+    """What became of a batch, in its order; and the packs that became durable since the last reply. `error` is type, message, hint."""
+
+    files: list[ReadFile | FailedFile]
+    packs: list[MadePack]
+    error: tuple[str, str, str] | None = None
+
+
+def store_file(read: Reader, file: AudioFile, writer: Writer, deleted: set[str]) -> ReadFile | FailedFile:
+    """Read a file, hash it, look for damage, store it. Only what goes wrong with the file is caught: errors of the repository are raised."""
+    try:
+        if file.size <= PIECE:
+            return _store_short(read, file, writer, deleted)
+        return _store_long(read, file, writer, deleted)
+    except FileUnreadable as reason:
+        return FailedFile(str(reason), isinstance(reason, FileChanging))
+
+
+def _store_short(read: Reader, file: AudioFile, writer: Writer, deleted: set[str]) -> ReadFile:
+    data = b"".join(read(file, PIECE))
+    note_id = hashlib.sha256(data).hexdigest()
+    facts = inspect(data, file.original_path)
+    blobs = [writer.add("audio", data, note_id)[0]] if data and note_id not in deleted else []
+    return ReadFile(note_id, blobs, len(data), facts.media_type, facts.duration, facts.damaged)
+
+
+def _store_long(read: Reader, file: AudioFile, writer: Writer, deleted: set[str]) -> ReadFile:
+    whole, inspector, blobs, size = hashlib.sha256(), Inspector(file.original_path), list[str](), 0
+    if deleted:
+        for piece in read(file, PIECE):
+            whole.update(piece)
+        if whole.hexdigest() in deleted:
+            return ReadFile(whole.hexdigest(), [], file.size, None, None, None)
+        whole = hashlib.sha256()
+    for piece in read(file, PIECE):
+        whole.update(piece)
+        inspector.feed(piece)
+        size += len(piece)
+        blobs.append(writer.add("audio", piece)[0])
+    facts = inspector.facts()
+    return ReadFile(whole.hexdigest(), blobs, size, facts.media_type, facts.duration, facts.damaged)
+
+
+class _Worker:
+    def __init__(self, order: Order, stack: ExitStack) -> None:
+        destination = open_destination(DestinationSpec(name=order.place, path=Path(order.place)))
+        stack.callback(destination.close)
+        writer, self._index = packing_writer(destination, order.packing)
+        self._writer = stack.enter_context(writer)
+        self._deleted = order.deleted
+        self._tree = Tree(b"/")
+
+    def answer(self, batch: Batch | Finish) -> Reply:
+        files: list[ReadFile | FailedFile] = []
+        if isinstance(batch, Finish):
+            self._writer.finish()
+        else:
+            if batch.root != self._tree.root:
+                self._tree = Tree(batch.root)
+            for one in batch.files:
+                file = AudioFile("", one.original_path, one.location, one.size, one.mtime_ns, [])
+                files.append(store_file(self._tree.read, file, self._writer, self._deleted))
+        return Reply(files, self._index.take_made())
+
+
+def send(pipe: BinaryIO, message: bytes) -> None:
+    """Write one message."""
+    pipe.write(_LENGTH.pack(len(message)) + message)
+    pipe.flush()
+
+
+def receive(pipe: BinaryIO) -> bytes | None:
+    """Read one message; None where the other side has gone."""
+    head = pipe.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    (length,) = _LENGTH.unpack(head)
+    message = pipe.read(length)
+    return message if len(message) == length else None
+
+
+class _Gone(Exception):
+    """The process that gave the order has ended."""
+
+
+def work(incoming: BinaryIO, outgoing: BinaryIO) -> None:
+    """Answer batches until the pipe ends; what is not complete then is dropped."""
+    encode = msgspec.msgpack.Encoder().encode
+    decode: Callable[[bytes], Batch | Finish] = msgspec.msgpack.Decoder(Batch | Finish).decode
+    first = receive(incoming)
+    if first is None:
+        return
+    try:
+        with ExitStack() as stack:
+            worker = _Worker(msgspec.msgpack.decode(first, type=Order), stack)
+            while (message := receive(incoming)) is not None:
+                batch = decode(message)
+                send(outgoing, encode(worker.answer(batch)))
+                if isinstance(batch, Finish):
+                    return
+            raise _Gone
+    except _Gone:
+        return
+    except BackupError as error:
+        send(outgoing, encode(Reply([], [], (type(error).__name__, error.message, error.hint))))
+
+
+def main() -> None:
+    """Be a worker. Signals that are meant for the run are for the process that keeps the records."""
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    try:
+        work(sys.stdin.buffer, sys.stdout.buffer)
+    except BrokenPipeError:
+        sys.stdout = None  # whoever would have read it has gone
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,605 @@
+"""The records of notes: how they are written, when two are one note, what a later one may change, and finding among them.
+
+A catalog is JSON lines, one a note, a file a month of `sent_at` (UTC). Nothing here reads or writes a repository.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from difflib import get_close_matches
+from sys import intern
+
+import msgspec
+
+from backup_tool.errors import BackupError, UsageError
+from backup_tool.models import Chat, Note, Place, Transcript
+from backup_tool.names import folded, plain, shown
+
+UNDATED = "undated"
+MONTH = re.compile(r"\d{4}-\d{2}|undated")
+
+_encoder = msgspec.json.Encoder()
+_note_decoder = msgspec.json.Decoder(Note)
+_chat_decoder = msgspec.json.Decoder(Chat)
+
+encode_note = _encoder.encode
+"""A record as one line of JSON, without the line end."""
+encode_chat = _encoder.encode
+
+
+class CatalogDamaged(BackupError):
+    """A line of a catalog is not a record."""
+
+    exit_code = 5
+
+
+def decode_note(line: bytes) -> Note:
+    """A record from its line. Raises CatalogDamaged."""
+    try:
+        return _note_decoder.decode(line)
+    except (msgspec.DecodeError, RecursionError) as broken:
+        raise CatalogDamaged(f"a catalog record is damaged: {broken}", "run 'backup check' to see all damage") from None
+
+
+def decode_chats(data: bytes) -> list[Chat]:
+    """The chats of a `chats.jsonl`. Raises CatalogDamaged."""
+    try:
+        return [_chat_decoder.decode(line) for line in data.splitlines()]
+    except (msgspec.DecodeError, RecursionError) as broken:
+        raise CatalogDamaged(f"a list of chats is damaged: {broken}", "run 'backup check' to see all damage") from None
+
+
+class Deleted(msgspec.Struct):
+    """An id that a person removed from the archive, and when."""
+
+    id: str
+    deleted_at: str | None = None
+
+
+def decode_deleted(data: bytes) -> set[str]:
+    """The ids of a `deleted.jsonl`."""
+    try:
+        return {msgspec.json.decode(line, type=Deleted).id for line in data.splitlines()}
+    except (msgspec.DecodeError, RecursionError) as broken:
+        raise CatalogDamaged(f"a list of deleted notes is damaged: {broken}", "run 'backup check' to see all damage") from None
+
+
+# --- times -----------------------------------------------------------------------------------------------
+
+
+def time_text(moment: datetime) -> str:
+    """RFC 3339 in UTC: whole seconds, or with the fraction the moment has."""
+    text = moment.astimezone(UTC).isoformat().removesuffix("+00:00")
+    return (text.rstrip("0") if "." in text else text) + "Z"
+
+
+def time_of(text: str) -> datetime:
+    """The moment of an RFC 3339 text. Raises ValueError."""
+    return datetime.fromisoformat(text)
+
+
+def time_ns(text: str) -> int:
+    """Nanoseconds since 1970 of an RFC 3339 text."""
+    moment = time_of(text)
+    return int(moment.replace(microsecond=0).timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+
+
+def month_of(sent_at: str | None) -> str:
+    """The catalog file that a note of this time stands in: `YYYY-MM`, or `undated`."""
+    return sent_at[:7] if sent_at else UNDATED
+
+
+def by_time(note: Note) -> tuple[str, str, str]:
+    """Sorts notes by the moment they were sent; undated ones last; never ambiguous."""
+    return (note.sent_at[:-1] if note.sent_at else "~", note.id or "", note.original_path or "")
+
+
+def record_order(note: Note) -> tuple[str, str, str, str, str]:
+    """The order of records in a catalog file: the same records always make the same bytes."""
+    return (*by_time(note), note.chat_id or "", note.message_id or "")
+
+
+# --- when two records are one note -----------------------------------------------------------------------
+
+
+def file_name(original_path: str | None) -> str:
+    """The last part of a record's path, as names are compared."""
+    return folded((original_path or "").rpartition("/")[2])
+
+
+def message_of(note: Note) -> tuple[str, str] | None:
+    """Which message a note belongs to, or None."""
+    return (note.chat_id, note.message_id) if note.chat_id is not None and note.message_id is not None else None
+
+
+# --- what a later record may change ----------------------------------------------------------------------
+
+_TRUST = {None: -1, "file": 0, "guess": 1, "name": 2, "message": 3}
+_GROWS = (
+    "id", "blobs", "size", "media_type", "chat", "chat_id", "message_id", "sender", "sender_id", "from_me", "zone", "duration",
+    "starred", "forwarded", "transcript", "original_path", "mtime_ns", "damaged",
+)  # fmt: skip
+
+
+_NAMES = ("chat", "sender")
+
+
+def _is_number(name: str) -> bool:
+    """True for what stands in for a name where no name is known: a phone number or a raw id. It never replaces a name."""
+    return bool(_STAND_IN.fullmatch(name))
+
+
+_STAND_IN = re.compile(r"\+?[\d \-]+|[^@\s]+@(s\.whatsapp\.net|g\.us|lid|broadcast|newsletter)")
+
+
+def learn(old: Note, new: Note) -> Note:
+    """What is known after seeing a note again: a copy of `old` in which known values of `new` replace, and unknown ones replace nothing.
+
+    `sent_at` only improves (file, guess, name, message). Without a message, `new` knows nothing better of the kind. Places are joined;
+    `missing_since` and `path` stay the old ones: they are not the source's to say.
+    """
+    note = msgspec.structs.replace(old)
+    for field in _GROWS:
+        value = getattr(new, field)
+        if value is not None and not (field in _NAMES and _is_number(value) and getattr(old, field) is not None):
+            setattr(note, field, value)
+    if _TRUST[new.sent_at_from] > _TRUST[old.sent_at_from]:
+        note.sent_at, note.sent_at_from = new.sent_at, new.sent_at_from
+    if new.message_id is not None or old.message_id is None:
+        note.kind = new.kind
+    if new.first_seen and (not old.first_seen or new.first_seen < old.first_seen):
+        note.first_seen = new.first_seen
+    note.found = old.found + [place for place in new.found if place not in old.found]
+    return note
+
+
+def agree(one: Note, other: Note) -> bool:
+    """True where two records of different places speak of one note (design: identity)."""
+    if message_of(one) and message_of(other):
+        return message_of(one) == message_of(other) and one.id == other.id
+    return one.id == other.id and file_name(one.original_path) == file_name(other.original_path)
+
+
+# --- the records of one host, while a run works on them --------------------------------------------------
+
+
+class Known(msgspec.Struct):
+    """Of a record, what a run needs to recognise its file again. Decoded from the same line as the record."""
+
+    id: str | None = None
+    blobs: list[str] | None = None
+    size: int | None = None
+    kind: str | None = None
+    chat: str | None = None
+    chat_id: str | None = None
+    message_id: str | None = None
+    sender: str | None = None
+    sender_id: str | None = None
+    from_me: bool | None = None
+    sent_at: str | None = None
+    starred: bool | None = None
+    forwarded: bool | None = None
+    transcript: Transcript | None = None
+    original_path: str | None = None
+    mtime_ns: int | None = None
+    found: list[Place] = []
+    missing_since: str | None = None
+    damaged: str | None = None
+
+
+_known_decoder = msgspec.json.Decoder(Known)
+
+
+def _says(source: str, path: str, note: Note | Known) -> int:
+    """A number for all that a source says of a note at a place: the same number, nothing new."""
+    return hash(
+        (
+            source, path, note.original_path, note.size, note.mtime_ns, note.kind, note.chat, note.chat_id, note.message_id, note.sender,
+            note.sender_id, note.from_me, note.sent_at, note.starred, note.forwarded, note.transcript,
+        )
+    )  # fmt: skip
+
+
+class Ledger:
+    """Every record of one host, found by what it is. Holds encoded lines: 100,000 records stay under 100 MB.
+
+    A record is named by its number. `home` is the source it was first seen in, whose folder in the archive it stands in for good.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[bytes | None] = []
+        self._homes: list[str] = []
+        self._months: list[str] = []
+        self._sizes = array("q")
+        self._missing = bytearray()
+        self._damaged = bytearray()
+        self._sources: set[str] = set()
+        self._by_message: dict[int, int] = {}
+        self._by_file: dict[int, list[int] | int] = {}
+        self._by_stat: dict[int, int] = {}
+        self._at_rest: dict[int, int] = {}
+        self.several_places: set[int] = set()
+        self.seen = bytearray()
+        self.changed: set[int] = set()
+        self.left: set[tuple[str, str]] = set()
+        """(home, old path in the snapshot) of records that moved: their old folders need a new tree."""
+        self.stale_months: set[tuple[str, str]] = set()
+
+    def __len__(self) -> int:
+        return sum(line is not None for line in self._lines)
+
+    def __contains__(self, number: int) -> bool:
+        return self._lines[number] is not None
+
+    def __iter__(self) -> Iterator[int]:
+        return (number for number, line in enumerate(self._lines) if line is not None)
+
+    def load(self, home: str, lines: Iterable[bytes], stored: Callable[[str], bool]) -> None:
+        """Take in the records of a catalog file. A file with a blob that is not `stored` is to be read again: so an archive heals."""
+        for line in lines:
+            try:
+                known = _known_decoder.decode(line)
+            except (msgspec.DecodeError, RecursionError) as broken:
+                raise CatalogDamaged(f"a catalog record is damaged: {broken}", "run 'backup check' to see all damage") from None
+            whole = known.blobs is not None and all(map(stored, known.blobs))
+            self._enter(home, line, known, whole)
+
+    def _enter(self, home: str, line: bytes, known: Known | Note, whole: bool = True) -> int:
+        number = len(self._lines)
+        self._lines.append(line)
+        self._homes.append(home)
+        self._months.append(intern(month_of(known.sent_at)))
+        self._sizes.append(known.size or 0)
+        self._missing.append(known.missing_since is not None)
+        self._damaged.append(known.damaged is not None)
+        self.seen.append(0)
+        self._index(number, known, whole)
+        return number
+
+    def _index(self, number: int, known: Known | Note, whole: bool = True) -> None:
+        message = message_of(known)  # type: ignore[arg-type]
+        if message:
+            self._by_message[hash(message)] = number
+        key = hash((known.id, file_name(known.original_path)))
+        there = self._by_file.get(key)
+        if there is None:
+            self._by_file[key] = number
+        elif isinstance(there, int):
+            if there != number:
+                self._by_file[key] = [there, number]
+        elif number not in there:
+            there.append(number)
+        self._sources.update(place.source for place in known.found)
+        if len(known.found) > 1:
+            self.several_places.add(number)
+        if not whole:
+            return
+        if known.id is not None:
+            self._by_stat[hash((known.original_path, known.size, known.mtime_ns))] = number
+        if known.missing_since is None:
+            for place in known.found:
+                self._at_rest[_says(place.source, place.path, known)] = number
+
+    def note(self, number: int) -> Note:
+        """The record. A copy: change it with `put`."""
+        line = self._lines[number]
+        assert line is not None
+        return decode_note(line)
+
+    def home(self, number: int) -> str:
+        """The source in whose folder the record stands."""
+        return self._homes[number]
+
+    def month(self, number: int) -> str:
+        """The catalog file that the record belongs into."""
+        return self._months[number]
+
+    def numbers(self) -> int:
+        """How many numbers were given out: the next new record gets this one."""
+        return len(self._lines)
+
+    def places(self) -> set[str]:
+        """The names of all sources in which any record was found."""
+        return set(self._sources)
+
+    def damaged(self) -> int:
+        """Records whose audio was damaged when it was found."""
+        return sum(self._damaged[number] for number in self)
+
+    def totals(self) -> tuple[int, int, int]:
+        """(records, those of them that are missing, bytes of all)."""
+        here = list(self)
+        return len(here), sum(self._missing[number] for number in here), sum(self._sizes[number] for number in here)
+
+    def at_rest(self, source: str, path: str, note: Note) -> int | None:
+        """The record that says all of this already, of a file with the same size and time; its number."""
+        return self._at_rest.get(_says(source, path, note))
+
+    def known_file(self, original_path: str, size: int, mtime_ns: int) -> Note | None:
+        """A record of this very file (path, size and time agree): its id and blobs need not be read again."""
+        number = self._by_stat.get(hash((original_path, size, mtime_ns)))
+        if number is None or self._lines[number] is None:
+            return None
+        note = self.note(number)
+        same = note.original_path == original_path and note.size == size and note.mtime_ns == mtime_ns
+        return note if same else None
+
+    def by_message(self, note: Note) -> int | None:
+        """The record of the message that the note belongs to."""
+        message = message_of(note)
+        number = self._by_message.get(hash(message)) if message else None
+        if number is None or self._lines[number] is None or message_of(self.note(number)) != message:
+            return None
+        return number
+
+    def by_file(self, note: Note) -> list[int]:
+        """The records with the note's id and file name, with and without message."""
+        there = self._by_file.get(hash((note.id, file_name(note.original_path))))
+        numbers = [] if there is None else [there] if isinstance(there, int) else there
+        name = file_name(note.original_path)
+        return [
+            number
+            for number in numbers
+            if self._lines[number] is not None and (known := self.note(number)).id == note.id and file_name(known.original_path) == name
+        ]
+
+    def add(self, home: str, note: Note) -> int:
+        """A record that was not there."""
+        number = self._enter(home, encode_note(note), note)
+        self.changed.add(number)
+        self.stale_months.add((home, month_of(note.sent_at)))
+        return number
+
+    def put(self, number: int, note: Note) -> None:
+        """What is known of the record from now on; nothing happens where that is what it said."""
+        line = encode_note(note)
+        if line == self._lines[number]:
+            return
+        self._stale(number)
+        self._lines[number] = line
+        self._months[number] = intern(month_of(note.sent_at))
+        self._sizes[number] = note.size or 0
+        self._missing[number] = note.missing_since is not None
+        self._damaged[number] = note.damaged is not None
+        self._index(number, note)
+        self.changed.add(number)
+        self.stale_months.add((self._homes[number], month_of(note.sent_at)))
+
+    def rewrite(self, number: int, line: bytes) -> None:
+        """The record as it was written: it has its path now."""
+        self._lines[number] = line
+
+    def drop(self, number: int) -> None:
+        """The record is another's from now on."""
+        self._stale(number)
+        self._lines[number] = None
+        self.changed.discard(number)
+
+    def _stale(self, number: int) -> None:
+        old, home = self.note(number), self._homes[number]
+        if old.path:
+            self.left.add((home, old.path))
+        self.stale_months.add((home, month_of(old.sent_at)))
+
+
+def enter(ledger: Ledger, home: str, note: Note) -> list[int]:
+    """A note that a source found (id known): the numbers of the records it is from now on. New ones are added, known ones learn.
+
+    With a message: that message's record, if it has the same audio; else a record without message of the same id and file name is absorbed.
+    Without: every record of the same id and file name. A message whose audio is another now keeps both: the sound one has the message.
+    """
+    if message_of(note) is None:
+        same = ledger.by_file(note)
+        for one in same:
+            ledger.put(one, learn(ledger.note(one), note))
+        return same or [ledger.add(home, note)]
+    number = ledger.by_message(note)
+    if number is not None:
+        old = ledger.note(number)
+        if old.id == note.id:
+            ledger.put(number, learn(old, note))
+            _absorb_into(ledger, number, note)
+            return [number]
+        if note.damaged and not old.damaged:
+            return enter(ledger, home, msgspec.structs.replace(note, message_id=None))
+        ledger.put(number, msgspec.structs.replace(old, message_id=None))
+    for other in ledger.by_file(note):
+        old = ledger.note(other)
+        if old.message_id is None and other != number:
+            ledger.put(other, learn(old, note))
+            return [other]
+    return [ledger.add(home, note)]
+
+
+def merge(ledger: Ledger, home: str, note: Note) -> None:
+    """A record of another snapshot of this host: what it knows more is added, a record that is not there is taken over as it is."""
+    number = ledger.by_message(note)
+    same = [number] if number is not None and ledger.note(number).id == note.id else ledger.by_file(note)
+    for one in same:
+        own = ledger.note(one)
+        if message_of(own) and message_of(note) and message_of(own) != message_of(note):
+            continue
+        joined = learn(note, own)
+        joined.path, joined.missing_since = own.path, own.missing_since
+        ledger.put(one, joined)
+        return
+    ledger.add(home, note)
+
+
+def _absorb_into(ledger: Ledger, number: int, note: Note) -> None:
+    for other in ledger.by_file(note):
+        if other != number and (lesser := ledger.note(other)).message_id is None:
+            ledger.put(number, learn(lesser, ledger.note(number)))
+            ledger.seen[number] |= ledger.seen[other]
+            ledger.drop(other)
+
+
+# --- several snapshots as one view -----------------------------------------------------------------------
+
+
+class Entry(Note, kw_only=True):
+    """A record as people are shown it: with the source whose folder it stands in, the host it comes from, and all hosts that have it."""
+
+    source: str | None = None
+    host: str | None = None
+    hosts: list[str] = []  # noqa: RUF012 (each struct gets its own)
+
+
+entry_decoder = msgspec.json.Decoder(Entry)
+
+
+def entry(note: Note, source: str, host: str | None) -> Entry:
+    """A record of one snapshot as an entry of the archive view."""
+    return Entry(
+        **{field: getattr(note, field) for field in Note.__struct_fields__}, source=source, host=host, hosts=[host] if host else []
+    )
+
+
+class View:
+    """Entries of several snapshots merged: records of one identity are one entry. Give the newest snapshot first.
+
+    Of one host, the newest record says whether the note is missing. Of several, it is missing only when all miss it.
+    """
+
+    def __init__(self) -> None:
+        self._entries: list[Entry | None] = []
+        self._by_message: dict[tuple[str, str], int] = {}
+        self._by_file: dict[tuple[str | None, str], list[int]] = {}
+
+    def __iter__(self) -> Iterator[Entry]:
+        return (item for item in self._entries if item is not None)
+
+    def add(self, item: Entry) -> None:
+        """Merge one more record into the view."""
+        same = self._same(item)
+        if not same:
+            self._entries.append(item)
+            self._index(len(self._entries) - 1)
+            return
+        first, *others = same
+        self._merge(first, item)
+        for other in others:
+            if message_of(item) is not None and (lesser := self._entries[other]) is not None:
+                self._merge(first, lesser)
+                self._entries[other] = None
+
+    def _same(self, item: Entry) -> list[int]:
+        message = message_of(item)
+        here = [n for n in self._by_file.get((item.id, file_name(item.original_path)), ()) if self._entries[n] is not None]
+        if message is None:
+            return here[:1]
+        named = self._by_message.get(message)
+        own = [] if named is None or (there := self._entries[named]) is None or there.id != item.id else [named]
+        return own + [n for n in here if n not in own and (other := self._entries[n]) is not None and message_of(other) is None]
+
+    def _merge(self, number: int, item: Entry) -> None:
+        first = self._entries[number]
+        assert first is not None
+        # The entry that came first is the newer one: it says what both know.
+        merged = learn(item, first)
+        both = msgspec.structs.replace(
+            first, **{f: getattr(merged, f) for f in Note.__struct_fields__ if f not in ("path", "missing_since")}
+        )
+        both.hosts = first.hosts + [host for host in item.hosts if host not in first.hosts]
+        if item.host != first.host and not set(item.hosts) <= set(first.hosts):
+            both.missing_since = max(first.missing_since, item.missing_since) if first.missing_since and item.missing_since else None
+        self._entries[number] = both
+        self._index(number)
+
+    def _index(self, number: int) -> None:
+        item = self._entries[number]
+        assert item is not None
+        message = message_of(item)
+        if message is not None:
+            self._by_message.setdefault(message, number)
+        numbers = self._by_file.setdefault((item.id, file_name(item.original_path)), [])
+        if number not in numbers:
+            numbers.append(number)
+
+
+# --- finding ---------------------------------------------------------------------------------------------
+
+UNSORTED = "unsorted"
+
+
+def match_chats(wanted: Iterable[str], chats: Iterable[Chat]) -> set[str | None]:
+    """The ids of the chats that a person named; None stands for notes without a chat (`unsorted`).
+
+    Exact name or id first, then part of any title a chat ever had, case and accents ignored. Raises UsageError with the candidates where
+    several match, with the closest names where none does.
+    """
+    known = list(chats)
+    return {found for name in wanted for found in _match_chat(name, known)}
+
+
+def _match_chat(name: str, chats: list[Chat]) -> set[str | None]:
+    exact = {chat.chat_id for chat in chats if name == chat.chat_id or name in chat.titles[-1:]}
+    exact = exact or {chat.chat_id for chat in chats if name in chat.titles}
+    if not exact and name == UNSORTED:
+        return {None}
+    part = exact or {chat.chat_id for chat in chats if any(plain(name) in plain(title) for title in chat.titles)}
+    if len(part) == 1:
+        return set(part)
+    titles = sorted({_shown_chat(chat) for chat in chats if chat.chat_id in part})
+    if part:
+        raise UsageError(f'{len(part)} chats match "{shown(name)}"', "name one exactly, or by its id: " + ", ".join(titles))
+    spellings = {plain(title): _shown_chat(chat) for chat in chats for title in chat.titles}
+    close = [spellings[near] for near in get_close_matches(plain(name), spellings, n=5, cutoff=0.5)]
+    hint = "the closest are: " + ", ".join(dict.fromkeys(close)) if close else "'backup chats' lists them all"
+    raise UsageError(f'no chat matches "{shown(name)}"', hint)
+
+
+def _shown_chat(chat: Chat) -> str:
+    return f'"{shown(chat.titles[-1])}" ({shown(chat.chat_id)})' if chat.titles else f'"{shown(chat.chat_id)}"'
+
+
+class Filter(msgspec.Struct, kw_only=True):
+    """Which notes are meant. Everything not given lets every note through."""
+
+    chats: set[str | None] | None = None
+    sender: list[str] = []
+    since: datetime | None = None
+    until: datetime | None = None
+    kind: str | None = None
+    source: list[str] = []
+
+    def lets_through(self, note: Note, source: str | None) -> bool:
+        """True where the note is meant. A note known by its day only counts from the start of that day to its end, local time."""
+        if self.chats is not None and note.chat_id not in self.chats:
+            return False
+        if self.kind and note.kind != self.kind:
+            return False
+        if self.source and source not in self.source and not any(place.source in self.source for place in note.found):
+            return False
+        if self.sender and not any(_named(who, note) for who in self.sender):
+            return False
+        return self._in_time(note)
+
+    def _in_time(self, note: Note) -> bool:
+        if self.since is None and self.until is None:
+            return True
+        if not note.sent_at:
+            return False
+        first = last = time_of(note.sent_at)
+        if note.sent_at_from == "name":
+            first = datetime.combine(first.date(), datetime.min.time()).astimezone()
+            last = datetime.combine(last.date(), datetime.max.time()).astimezone()
+        return (self.since is None or last >= self.since) and (self.until is None or first <= self.until)
+
+
+def _named(who: str, note: Note) -> bool:
+    if who in (note.sender, note.sender_id):
+        return True
+    if plain(who) in ("me", "myself"):
+        return bool(note.from_me)
+    return any(plain(who) in plain(text) for text in (note.sender, note.sender_id) if text)
+
+
+def speaks_of(note: Note, text: str) -> bool:
+    """True where the text is part of a name or of what was said, case and accents ignored."""
+    wanted = plain(text)
+    said = note.transcript.text if note.transcript else None
+    return any(wanted in plain(part) for part in (note.chat, note.sender, note.original_path, said) if part)

@@ -1,0 +1,63 @@
+"""`backup list`: the notes in the archive."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from backup_tool.cli import console, options
+from backup_tool.cli.app import verb
+from backup_tool.cli.session import Session
+
+if TYPE_CHECKING:
+    from backup_tool.catalog import Entry
+
+
+@verb(name="list")
+def list_(
+    session: Session,
+    chat: options.ChatOption = None,
+    sender: options.Sender = None,
+    since: options.Since = None,
+    until: options.Until = None,
+    kind: options.Kind = None,
+    source: options.SourceOption = None,
+    snapshot: options.SnapshotOption = None,
+) -> int:
+    """List the notes in the archive, oldest first.
+
+    backup list --chat family --since 30d
+    """
+    from backup_tool.actions.find import Wanted, find
+
+    archive = session.archive(snapshot)
+    wanted = Wanted(chat=chat or [], sender=sender or [], since=since, until=until, kind=kind, source=source or [])
+    session.result(found := find(archive, wanted), lambda: tell_notes(found))
+    return session.left_out(archive.problems)
+
+
+def tell_notes(found: "Iterator[Entry]") -> None:
+    """A table of notes, a page at a time: a long list begins at once."""
+    head = ["id", "sent", "length", "size", "kind", "chat", "sender", ""]
+    page: list[list[str]] = []
+    shown_head = False
+    for item in found:
+        who = "me" if item.from_me else item.sender or "-"
+        state = "gone" if item.missing_since else item.damaged or ""
+        page.append(
+            [
+                (item.id or "-")[:10],
+                console.when(item),
+                console.length(item.duration),
+                console.size(item.size),
+                item.kind,
+                item.chat or "unsorted",
+                who,
+                state,
+            ]
+        )
+        if len(page) == 1000:
+            console.table(page, head, {2, 3}, with_head=not shown_head)
+            page, shown_head = [], True
+    if page:
+        console.table(page, head, {2, 3}, with_head=not shown_head)
+    elif not shown_head:
+        print("no notes")

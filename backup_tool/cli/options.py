@@ -1,0 +1,23 @@
+"""Options that several verbs share, declared once."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Sources = Annotated[
+    list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Names from the settings file, or paths. All configured ones by default.")
+]
+SourceOption = Annotated[list[str] | None, typer.Option("--source", metavar="NAME", help="Only notes of this source. Repeatable.")]
+ChatOption = Annotated[
+    list[str] | None, typer.Option("--chat", metavar="NAME", help="Only this chat: its name, part of it, or its id. Repeatable.")
+]
+Sender = Annotated[list[str] | None, typer.Option("--sender", metavar="NAME", help="Only notes of this person. Repeatable.")]
+Since = Annotated[str | None, typer.Option("--since", metavar="WHEN", help="From this day or time on: 2026-03-01, 2026-03-01T18:30, 30d.")]
+Until = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Up to this day or time, inclusive.")]
+Kind = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="voice, audio or video.")]
+SnapshotOption = Annotated[
+    str | None, typer.Option("--snapshot", metavar="ID", help="Look at one snapshot: a prefix of its id, or latest.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done; write nothing.")]

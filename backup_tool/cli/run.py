@@ -1,0 +1,53 @@
+"""`backup run`: the nightly job."""
+
+from typing import Annotated
+
+import typer
+
+from backup_tool.cli import console, options
+from backup_tool.cli.app import verb
+from backup_tool.cli.session import Session
+
+
+@verb()
+def run(
+    session: Session,
+    sources: options.Sources = None,
+    source: Annotated[
+        list[str] | None, typer.Option("--source", metavar="SOURCE", help="The same as SOURCE, as an option. Repeatable.")
+    ] = None,
+) -> int:
+    """Archive what is new. Notes that are gone from the phone stay in the archive.
+
+    backup run ~/phone/WhatsApp --repo /mnt/usb/voice-notes
+    backup run                      (everything in the settings file, to every destination)
+    """
+    from backup_tool.actions.run import RunPlan
+    from backup_tool.actions.run import run as carry_out
+
+    chosen = session.chosen([*(sources or []), *(source or [])])
+    settings = session.settings.repository
+    plan = RunPlan(
+        sources=chosen.sources,
+        typed=chosen.typed,
+        known_names=set(session.settings.sources) | session.state.names_in_use(),
+        destination=session.destination,
+        destination_name=session.spec.name,
+        password=session.password(),
+        state=session.state,
+        host=session.host,
+        pack_size=settings.pack_size,
+        verify_writes=settings.verify_writes,
+    )
+    done = carry_out(plan, session.progress)
+    console.problems(done.errors)
+    told = [f"{console.count(done.new, 'new note')}", f"{done.unchanged:,} unchanged"]
+    told += [
+        f"{number:,} {what}"
+        for what, number in (("gone from the phone", done.gone), ("missing", done.missing), ("orphans", done.orphan))
+        if number
+    ]
+    told += [f"{number:,} {what}" for what, number in (("damaged", done.damaged), ("unreadable", done.unreadable)) if number]
+    line = f"{', '.join(told)}; {console.size(done.bytes_added)} added, snapshot {done.snapshot[:8]}, {done.seconds:.1f} s"
+    session.result(done, lambda: print(line))
+    return 3 if done.errors else 0

@@ -1,0 +1,150 @@
+"""What every verb starts from: the shared options, the settings, the password, an open archive, and one way to print."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from backup_tool.cli import console
+
+if TYPE_CHECKING:
+    from backup_tool.actions.archive import Archive
+    from backup_tool.actions.choose import Chosen
+    from backup_tool.actions.state import State
+    from backup_tool.config import DestinationSpec, Settings
+    from backup_tool.destinations.base import Destination
+    from backup_tool.models import Problem, Progress, Secret
+    from backup_tool.repository import Repository
+
+
+@dataclass
+class Common:
+    """The shared options as typed."""
+
+    repo: str | None = None
+    password_file: str | None = None
+    password_command: str | None = None
+    config: str | None = None
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    debug: bool = False
+
+
+class Session:
+    """One carrying out of one verb."""
+
+    def __init__(self, common: Common) -> None:
+        self.common = common
+        self.printed = False
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings file, or empty settings where there is none."""
+        from backup_tool.config import load_settings
+
+        return load_settings(Path(self.common.config) if self.common.config else None, os.environ)
+
+    @cached_property
+    def state(self) -> State:
+        """The state directory."""
+        from backup_tool.actions.state import State
+        from backup_tool.config import state_dir
+
+        return State(state_dir(os.environ))
+
+    @cached_property
+    def spec(self) -> DestinationSpec:
+        """The destination that was meant. Raises UsageError with the command to type where none was."""
+        from backup_tool.config import resolve_repository
+
+        return resolve_repository(self.common.repo, os.environ, self.settings)
+
+    @cached_property
+    def destination(self) -> Destination:
+        """The place itself."""
+        from backup_tool.destinations import open_destination
+
+        destination = open_destination(self.spec)
+        self._stack.callback(destination.close)
+        return destination
+
+    def password(self, *, new: bool = False) -> Secret:
+        """The password of the repository; asked for on a terminal only."""
+        from backup_tool.actions.password import find_password
+
+        return find_password(
+            password_file=self.common.password_file,
+            password_command=self.common.password_command,
+            env=os.environ,
+            settings=self.settings,
+            ask=(lambda: console.ask_password(self.spec.label, twice=new)) if console.is_interactive() else None,
+        )
+
+    def repository(self) -> Repository:
+        """The open repository."""
+        from backup_tool.repository import Repository
+
+        if not self.destination.exists():
+            from backup_tool.errors import NoRepository
+
+            raise NoRepository(f"no repository at {self.spec.label}", self._how_to_init())
+        return Repository.open(self.destination, self.password())
+
+    def _how_to_init(self) -> str:
+        return f"is the disk mounted? a new repository is made by: backup init --repo {console.quoted(self.spec.label)}"
+
+    def archive(self, snapshot: str | None = None) -> Archive:
+        """The archive view, or one snapshot."""
+        from backup_tool.actions.archive import Archive
+
+        return Archive(self.repository(), snapshot)
+
+    @cached_property
+    def progress(self) -> Progress:
+        """Bars on a terminal, silence without one, warnings always."""
+        return console.progress(quiet=self.common.quiet, verbose=self.common.verbose)
+
+    @property
+    def host(self) -> str:
+        """The name under which this machine's snapshots stand."""
+        import socket
+
+        return self.settings.repository.host or socket.gethostname()
+
+    def chosen(self, typed: list[str]) -> Chosen:
+        """The sources that were typed, or all configured ones."""
+        from backup_tool.actions.choose import choose
+
+        return choose(typed, self.settings, self.state)
+
+    def left_out(self, problems: list[Problem]) -> int:
+        """Tell what could not be taken from the archive; the exit code."""
+        console.problems(problems)
+        return 3 if problems else 0
+
+    def result(self, value: Any, text: Callable[[], None]) -> None:
+        """Print the result: as one JSON document, or by `text`."""
+        if self.common.json:
+            console.print_json(value)
+            self.printed = True
+        else:
+            text()
+
+    def note(self, text: str) -> None:
+        """A line for a person, beside the result."""
+        if not self.common.quiet:
+            print(text, file=sys.stderr)

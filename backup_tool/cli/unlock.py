@@ -1,0 +1,23 @@
+"""`backup unlock`: remove locks that nobody holds any more."""
+
+from typing import Annotated
+
+import typer
+
+from backup_tool.cli import console
+from backup_tool.cli.app import verb
+from backup_tool.cli.session import Session
+
+
+@verb()
+def unlock(
+    session: Session,
+    remove_all: Annotated[
+        bool, typer.Option("--remove-all", help="Also locks that may be held: only when nothing else is running anywhere.")
+    ] = False,
+) -> None:
+    """Remove locks that dead runs left behind."""
+    from backup_tool.actions.unlock import unlock as remove
+
+    removed = remove(session.repository(), remove_all=remove_all)
+    session.result({"removed": removed}, lambda: print(f"removed {console.count(len(removed), 'lock')}"))
