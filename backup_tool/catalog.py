@@ -110,7 +110,7 @@ def file_name(original_path: str | None) -> str:
     return folded((original_path or "").rpartition("/")[2])
 
 
-def message_of(note: Note) -> tuple[str, str] | None:
+def message_of(note: Note | Known) -> tuple[str, str] | None:
     """Which message a note belongs to, or None."""
     return (note.chat_id, note.message_id) if note.chat_id is not None and note.message_id is not None else None
 
@@ -216,11 +216,15 @@ class Ledger:
         self._sizes = array("q")
         self._missing = bytearray()
         self._damaged = bytearray()
+        self._dropped = 0
         self._sources: set[str] = set()
+        self._at_rest: dict[int, int] = {}
+        self._broken: set[int] = set()
+        # Most runs ask for few records by what they are: these are made when first needed.
+        self._indexed = 0
         self._by_message: dict[int, int] = {}
         self._by_file: dict[int, list[int] | int] = {}
         self._by_stat: dict[int, int] = {}
-        self._at_rest: dict[int, int] = {}
         self.several_places: set[int] = set()
         self.seen = bytearray()
         self.changed: set[int] = set()
@@ -229,7 +233,7 @@ class Ledger:
         self.stale_months: set[tuple[str, str]] = set()
 
     def __len__(self) -> int:
-        return sum(line is not None for line in self._lines)
+        return len(self._lines) - self._dropped
 
     def __contains__(self, number: int) -> bool:
         return self._lines[number] is not None
@@ -237,51 +241,52 @@ class Ledger:
     def __iter__(self) -> Iterator[int]:
         return (number for number, line in enumerate(self._lines) if line is not None)
 
-    def load(self, home: str, lines: Iterable[bytes], stored: Callable[[str], bool]) -> None:
+    def load(self, home: str, month: str, lines: Iterable[bytes], stored: Callable[[str], bool]) -> None:
         """Take in the records of a catalog file. A file with a blob that is not `stored` is to be read again: so an archive heals."""
-        for line in lines:
+        decode, at_rest, sizes = _known_decoder.decode, self._at_rest, self._sizes
+        for number, line in enumerate(lines, len(self._lines)):
             try:
-                known = _known_decoder.decode(line)
+                known = decode(line)
             except (msgspec.DecodeError, RecursionError) as broken:
                 raise CatalogDamaged(f"a catalog record is damaged: {broken}", "run 'backup check' to see all damage") from None
+            self._lines.append(line)
+            sizes.append(known.size or 0)
+            self._missing.append(known.missing_since is not None)
+            self._damaged.append(known.damaged is not None)
+            if len(known.found) > 1:
+                self.several_places.add(number)
             whole = known.blobs is not None and all(map(stored, known.blobs))
-            self._enter(home, line, known, whole)
+            if not whole:
+                self._broken.add(number)
+            for place in known.found:
+                self._sources.add(place.source)
+                if whole and known.missing_since is None:
+                    at_rest[_says(place.source, place.path, known)] = number
+        more = len(self._lines) - len(self._homes)
+        self._homes += [home] * more
+        self._months += [month] * more
+        self.seen += bytes(more)
 
-    def _enter(self, home: str, line: bytes, known: Known | Note, whole: bool = True) -> int:
-        number = len(self._lines)
-        self._lines.append(line)
-        self._homes.append(home)
-        self._months.append(intern(month_of(known.sent_at)))
-        self._sizes.append(known.size or 0)
-        self._missing.append(known.missing_since is not None)
-        self._damaged.append(known.damaged is not None)
-        self.seen.append(0)
-        self._index(number, known, whole)
-        return number
+    def _catch_up(self) -> None:
+        for number in range(self._indexed, len(self._lines)):
+            line = self._lines[number]
+            if line is not None:
+                self._index(number, _known_decoder.decode(line))
+        self._indexed = len(self._lines)
 
-    def _index(self, number: int, known: Known | Note, whole: bool = True) -> None:
-        message = message_of(known)  # type: ignore[arg-type]
+    def _index(self, number: int, known: Known | Note) -> None:
+        message = message_of(known)
         if message:
             self._by_message[hash(message)] = number
         key = hash((known.id, file_name(known.original_path)))
-        there = self._by_file.get(key)
-        if there is None:
-            self._by_file[key] = number
-        elif isinstance(there, int):
+        there = self._by_file.setdefault(key, number)
+        if isinstance(there, int):
             if there != number:
                 self._by_file[key] = [there, number]
         elif number not in there:
             there.append(number)
-        self._sources.update(place.source for place in known.found)
-        if len(known.found) > 1:
-            self.several_places.add(number)
-        if not whole:
-            return
-        if known.id is not None:
+        if known.id is not None and number not in self._broken:
             self._by_stat[hash((known.original_path, known.size, known.mtime_ns))] = number
-        if known.missing_since is None:
-            for place in known.found:
-                self._at_rest[_says(place.source, place.path, known)] = number
 
     def note(self, number: int) -> Note:
         """The record. A copy: change it with `put`."""
@@ -307,19 +312,20 @@ class Ledger:
 
     def damaged(self) -> int:
         """Records whose audio was damaged when it was found."""
-        return sum(self._damaged[number] for number in self)
+        return sum(self._damaged)
 
     def totals(self) -> tuple[int, int, int]:
         """(records, those of them that are missing, bytes of all)."""
-        here = list(self)
-        return len(here), sum(self._missing[number] for number in here), sum(self._sizes[number] for number in here)
+        return len(self), sum(self._missing), sum(self._sizes)
 
     def at_rest(self, source: str, path: str, note: Note) -> int | None:
         """The record that says all of this already, of a file with the same size and time; its number."""
-        return self._at_rest.get(_says(source, path, note))
+        number = self._at_rest.get(_says(source, path, note))
+        return None if number is None or self._lines[number] is None else number
 
     def known_file(self, original_path: str, size: int, mtime_ns: int) -> Note | None:
         """A record of this very file (path, size and time agree): its id and blobs need not be read again."""
+        self._catch_up()
         number = self._by_stat.get(hash((original_path, size, mtime_ns)))
         if number is None or self._lines[number] is None:
             return None
@@ -329,6 +335,7 @@ class Ledger:
 
     def by_message(self, note: Note) -> int | None:
         """The record of the message that the note belongs to."""
+        self._catch_up()
         message = message_of(note)
         number = self._by_message.get(hash(message)) if message else None
         if number is None or self._lines[number] is None or message_of(self.note(number)) != message:
@@ -337,6 +344,7 @@ class Ledger:
 
     def by_file(self, note: Note) -> list[int]:
         """The records with the note's id and file name, with and without message."""
+        self._catch_up()
         there = self._by_file.get(hash((note.id, file_name(note.original_path))))
         numbers = [] if there is None else [there] if isinstance(there, int) else there
         name = file_name(note.original_path)
@@ -348,9 +356,20 @@ class Ledger:
 
     def add(self, home: str, note: Note) -> int:
         """A record that was not there."""
-        number = self._enter(home, encode_note(note), note)
+        number, month = len(self._lines), intern(month_of(note.sent_at))
+        self._lines.append(encode_note(note))
+        self._homes.append(home)
+        self._months.append(month)
+        self._sizes.append(note.size or 0)
+        self._missing.append(note.missing_since is not None)
+        self._damaged.append(note.damaged is not None)
+        self.seen.append(0)
+        self._sources.update(place.source for place in note.found)
+        if self._indexed == number:
+            self._index(number, note)
+            self._indexed += 1
         self.changed.add(number)
-        self.stale_months.add((home, month_of(note.sent_at)))
+        self.stale_months.add((home, month))
         return number
 
     def put(self, number: int, note: Note) -> None:
@@ -364,9 +383,12 @@ class Ledger:
         self._sizes[number] = note.size or 0
         self._missing[number] = note.missing_since is not None
         self._damaged[number] = note.damaged is not None
-        self._index(number, note)
+        self._sources.update(place.source for place in note.found)
+        if number < self._indexed:
+            self._broken.discard(number)
+            self._index(number, note)
         self.changed.add(number)
-        self.stale_months.add((self._homes[number], month_of(note.sent_at)))
+        self.stale_months.add((self._homes[number], self._months[number]))
 
     def rewrite(self, number: int, line: bytes) -> None:
         """The record as it was written: it has its path now."""
@@ -376,13 +398,15 @@ class Ledger:
         """The record is another's from now on."""
         self._stale(number)
         self._lines[number] = None
+        self._sizes[number] = self._missing[number] = self._damaged[number] = 0
+        self._dropped += 1
         self.changed.discard(number)
 
     def _stale(self, number: int) -> None:
         old, home = self.note(number), self._homes[number]
         if old.path:
             self.left.add((home, old.path))
-        self.stale_months.add((home, month_of(old.sent_at)))
+        self.stale_months.add((home, self._months[number]))
 
 
 def enter(ledger: Ledger, home: str, note: Note) -> list[int]:

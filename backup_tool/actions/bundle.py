@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 from backup_tool.actions.archive import TOP, SourceFolder
 from backup_tool.actions.worker import PIECE
-from backup_tool.catalog import UNDATED, UNSORTED, Ledger, encode_chat, encode_note, record_order, time_ns
+from backup_tool.catalog import UNDATED, UNSORTED, Ledger, encode_chat, encode_note, record_order
 from backup_tool.models import Chat, Note
 from backup_tool.names import chat_folder, folded, safe_name, told_apart
 from backup_tool.repository import Node, Repository, Writer, encode_tree
 
-_EPOCH = time_ns("2009-01-01T00:00:00Z")
+_EPOCH = "2009-01-01T00:00:00Z"
 """The time of files that have none: fixed, so that the same catalog makes the same tree."""
 
 
@@ -121,24 +121,28 @@ class Bundler:
             self._ledger.rewrite(number, lines[-1])
         for chat in changed:
             by_chat[chat][month] = self._folder(month, map(_node, parts[chat])) if parts[chat] else None
-        return self._file(f"{month}.jsonl", lines, _month_ns(month))
+        return self._file(f"{month}.jsonl", lines, _start_of(month))
 
     def _place(self, home: str, month: str, notes: list[tuple[Note, int]]) -> None:
         """Give each note its path in the snapshot. One that stands in the right folder already keeps it."""
         taken, homeless = set[str](), list[tuple[Note, str]]()
+        folders: dict[str | None, str] = {}
         for note, _ in notes:
-            folder = f"/{TOP}/{safe_name(home)}/notes/{self._chats.folder(home, note)}/{month}"
+            folder = folders.get(note.chat_id)
+            if folder is None:
+                folder = folders[note.chat_id] = f"/{TOP}/{safe_name(home)}/notes/{self._chats.folder(home, note)}/{month}"
             if note.path and note.path.rpartition("/")[0] == folder and folded(note.path) not in taken:
                 taken.add(folded(note.path))
             else:
                 homeless.append((note, folder))
         for note, folder in homeless:
             name = safe_name((note.original_path or note.id or "").rpartition("/")[2])
-            for key in (None, note.id or "", f"{note.id} {note.message_id} {note.original_path}"):
-                note.path = f"{folder}/{name if key is None else told_apart(name, key)}"
-                if folded(note.path) not in taken:
-                    break
-            taken.add(folded(note.path or ""))
+            path = f"{folder}/{name}"
+            for key in (note.id or "", f"{note.id} {note.message_id} {note.original_path}"):
+                if folded(path) in taken:
+                    path = f"{folder}/{told_apart(name, key)}"
+            note.path = path
+            taken.add(folded(path))
 
     def _write_chats(self, before: dict[str, Node], by_chat: dict[str, dict[str, Node | None]]) -> list[Node]:
         """The chat folders: those in which nothing changed as they were."""
@@ -154,15 +158,16 @@ class Bundler:
                 chats[chat] = self._folder(chat, left)
         return list(chats.values())
 
-    def _file(self, name: str, lines: list[bytes], mtime_ns: int) -> Node:
+    def _file(self, name: str, lines: list[bytes], mtime: str) -> Node:
         data = b"".join(line + b"\n" for line in lines)
         pieces = [data[start : start + PIECE] for start in range(0, len(data), PIECE)]
-        return Node.file(name, len(data), [self._writer.add("catalog", piece)[0] for piece in pieces], mtime_ns)
+        return Node.file(name, len(data), [self._writer.add("catalog", piece)[0] for piece in pieces], mtime)
 
     def _folder(self, name: str, nodes: Iterable[Node]) -> Node:
         inside = list(nodes)
-        newest = max((time_ns(node.mtime) for node in inside if node.mtime), default=_EPOCH)
-        return Node.folder(name, self._tree(inside), newest)
+        # Without its "Z" such a time sorts as text: a fraction comes after the whole second.
+        newest = max((node.mtime[:-1] for node in inside if node.mtime.endswith("Z")), default=_EPOCH[:-1])
+        return Node.folder(name, self._tree(inside), newest + "Z")
 
     def _tree(self, nodes: Iterable[Node]) -> str:
         return self._writer.add("tree", encode_tree(nodes))[0]
@@ -174,11 +179,11 @@ def _part(path: str) -> tuple[str, str]:
     return chat, month
 
 
-def _month_ns(month: str) -> int:
-    return _EPOCH if month == UNDATED else time_ns(f"{month}-01T00:00:00Z")
+def _start_of(month: str) -> str:
+    return _EPOCH if month == UNDATED else f"{month}-01T00:00:00Z"
 
 
 def _node(note: Note) -> Node:
-    mtime = time_ns(note.sent_at) if note.sent_at else note.mtime_ns
     assert note.path is not None
-    return Node.file(note.path.rpartition("/")[2], note.size or 0, note.blobs or [], mtime if mtime is not None else _EPOCH)
+    mtime = note.sent_at or note.mtime_ns
+    return Node.file(note.path.rpartition("/")[2], note.size or 0, note.blobs or [], _EPOCH if mtime is None else mtime)

@@ -128,8 +128,9 @@ class _Job:
             return None
         (newest, self._previous), *others = with_catalog
         for home, folder in self._previous.items():
-            for data in catalog_files(self._repository, [folder.catalog[f"{month}.jsonl"] for month in folder.months()]):
-                self._ledger.load(home, data.splitlines(), self._is_stored)
+            months = folder.months()
+            for month, data in zip(months, catalog_files(self._repository, [folder.catalog[f"{m}.jsonl"] for m in months]), strict=True):
+                self._ledger.load(home, month, data.splitlines(), self._is_stored)
             self._load_chats(home, folder)
         for one, folders in others:
             self._merge(folders)

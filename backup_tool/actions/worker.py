@@ -93,7 +93,7 @@ class Reply(msgspec.Struct, array_like=True):
 
 
 def store_file(read: Reader, file: AudioFile, writer: Writer, deleted: set[str]) -> ReadFile | FailedFile:
-    """Read a file, hash it, look for damage, store it. Only what goes wrong with the file is caught: errors of the repository are raised."""
+    """Read a file, hash it, look for damage, store it. Only what goes wrong with the file is caught: the repository's errors are raised."""
     try:
         if file.size <= PIECE:
             return _store_short(read, file, writer, deleted)

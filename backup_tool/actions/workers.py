@@ -8,6 +8,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, cast
@@ -114,10 +115,8 @@ class _Process:
         send(cast(IO[bytes], self._process.stdin), message)  # type: ignore[arg-type]
 
     def _ask(self, message: bytes) -> Reply:
-        try:
+        with suppress(BrokenPipeError, ValueError):  # it told why before it went, or it did not
             self._tell(message)
-        except (BrokenPipeError, ValueError):
-            pass  # it told why before it went, or it did not
         reply = receive(self._process.stdout)  # type: ignore[arg-type]
         if reply is None:
             raise BackupError("a worker process ended unexpectedly", "run it again: what was stored is found and not sent twice")
@@ -125,12 +124,11 @@ class _Process:
 
     def close(self) -> None:
         """End it: at once where it works on something still."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._pool.shutdown(wait=False, cancel_futures=True)
-        try:
+        with suppress(OSError):
             self._process.stdin.close()
-        except OSError:
-            pass
         try:
             self._process.wait(3)
         except subprocess.TimeoutExpired:

@@ -25,7 +25,8 @@ SNIFF_BYTES = 4096
 
 def suffix_of(name: str) -> str:
     """What follows the last dot of a file name or path, in lower case: ``opus``. Empty where there is no dot."""
-    return name.rpartition("/")[2].rpartition(".")[2].lower() if "." in name else ""
+    _, dot, suffix = name.rpartition(".")
+    return suffix.lower() if dot and "/" not in suffix else ""
 
 
 def media_type_of(head: bytes) -> str:

@@ -17,6 +17,7 @@ from backup_tool.repository.repository import Repository
 
 _REQUEST = 16 * 2**20
 _READERS = 2
+_Copy = tuple[BlobKind, bytes, Place]
 
 
 class PackCheck:
@@ -28,7 +29,7 @@ class PackCheck:
         self._sizes: dict[bytes, int] = {}
         # What index files say of a pack: the number of its blobs, its size, and a hash over all of it.
         self._described: dict[bytes, tuple[int, int, int]] = {}
-        self._broken: set[tuple[BlobKind, bytes, Place]] = set()
+        self._broken: set[_Copy] = set()
 
     def usable(self, kind: BlobKind, id: bytes) -> bool:
         """True where a copy lies in a pack that is there, in its full length, and was not found to be broken."""
@@ -92,32 +93,38 @@ class PackCheck:
     def _read_pack(self, pack: bytes, size: int) -> int:
         # Bytes may be hurt on the way, too: only what is wrong twice is damage.
         if any(True for _ in self._faults(pack, size)):
-            for fault in self._faults(pack, size):
+            for fault, copy in self._faults(pack, size):
                 self._findings.damage(fault)
+                if copy is not None:
+                    self._broken.add(copy)
         return size
 
-    def _faults(self, pack: bytes, size: int) -> Iterator[DamagedObject]:
+    def _faults(self, pack: bytes, size: int) -> Iterator[tuple[DamagedObject, _Copy | None]]:
+        """What is wrong with a pack, and the copies of blobs that cannot be had because of it."""
         name = pack.hex()
         digest = hashlib.sha256()
         entries: list[Entry] = []
         try:
             entries = self._repo.pack_header(name, size)
             if not self._agrees(pack, entries):
-                yield DamagedObject("pack", name, "its header and the index differ")
+                yield DamagedObject("pack", name, "its header and the index differ"), None
         except DamagedObject as error:
-            yield error
+            yield error, None
         except ObjectMissing:
-            yield DamagedObject("pack", name, "it is missing")
+            yield DamagedObject("pack", name, "it is missing"), None
             return
+        for entry in filter(_too_large, entries):
+            refused = DamagedObject("blob", entry.id.hex(), f"it is larger than anything that is opened (pack {name[:16]})")
+            yield refused, _copy(pack, entry)
         try:
             for run, data in self._runs(name, size, entries):
                 digest.update(data)
                 yield from self._broken_blobs(pack, run, memoryview(data))
         except (BadRange, ObjectMissing):
-            yield DamagedObject("pack", name, "it ends too early")
+            yield DamagedObject("pack", name, "it ends too early"), None
             return
         if digest.digest() != pack:
-            yield DamagedObject("pack", name, "its bytes do not match its name")
+            yield DamagedObject("pack", name, "its bytes do not match its name"), None
 
     def _agrees(self, pack: bytes, entries: list[Entry]) -> bool:
         find = self._repo.index.find
@@ -129,29 +136,41 @@ class PackCheck:
         position = 0
         run: list[Entry] = []
         for entry in entries:
-            if run and entry.offset + entry.length - position > _REQUEST:
+            end = entry.offset + entry.length
+            if run and (_too_large(entry) or end - position > _REQUEST):
                 yield run, self._load(name, position, entry.offset - position)
                 position, run = entry.offset, []
-            if entry.length - OVERHEAD > MAX_BLOB[entry.kind]:
-                break  # none that anybody should open; its bytes still count for the hash
-            run.append(entry)
+            if _too_large(entry):
+                yield from self._unopened(name, position, end)
+                position = end
+            else:
+                run.append(entry)
         if run:
             end = run[-1].offset + run[-1].length
             yield run, self._load(name, position, end - position)
             position = end
-        while position < size:
-            length = min(_REQUEST, size - position)
-            yield [], self._load(name, position, length)
-            position += length
+        yield from self._unopened(name, position, size)
+
+    def _unopened(self, name: str, start: int, end: int) -> Iterator[tuple[list[Entry], bytes]]:
+        """Bytes that only count for the hash: headers, and blobs that nobody should open."""
+        for position in range(start, end, _REQUEST):
+            yield [], self._load(name, position, min(_REQUEST, end - position))
 
     def _load(self, name: str, offset: int, length: int) -> bytes:
         return self._repo.destination.load("data", name, offset, length)
 
-    def _broken_blobs(self, pack: bytes, run: list[Entry], data: memoryview) -> Iterator[DamagedObject]:
+    def _broken_blobs(self, pack: bytes, run: list[Entry], data: memoryview) -> Iterator[tuple[DamagedObject, _Copy]]:
         for entry in run:
             start = entry.offset - run[0].offset
             try:
                 self._repo.open_blob(entry, data[start : start + entry.length])
             except DamagedObject as error:
-                self._broken.add((entry.kind, entry.id, Place(pack, entry.offset, entry.length, entry.raw_length)))
-                yield DamagedObject(error.kind, error.name, f"{error.reason} (pack {pack.hex()[:16]})")
+                yield DamagedObject(error.kind, error.name, f"{error.reason} (pack {pack.hex()[:16]})"), _copy(pack, entry)
+
+
+def _too_large(entry: Entry) -> bool:
+    return entry.length - OVERHEAD > MAX_BLOB[entry.kind]
+
+
+def _copy(pack: bytes, entry: Entry) -> _Copy:
+    return entry.kind, entry.id, Place(pack, entry.offset, entry.length, entry.raw_length)

@@ -37,6 +37,8 @@ WATCH = 60.0
 # Between writing a lock and looking whether somebody did the same at the same moment.
 SETTLE = 0.2
 _LOOK_EVERY = 30.0
+# On the way out: how long to wait for a renewal that is under way.
+_PATIENCE = 3.0
 _MAX_LOCK = 2**20
 
 
@@ -228,6 +230,8 @@ class HeldLock:
         self._lost: str | None = None
         self._wall = self._monotonic = 0.0
         self._mutex = threading.Lock()
+        self._settling = threading.Lock()
+        self._settled = False
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._keep_fresh, name="lock refresher", daemon=True)
 
@@ -246,6 +250,8 @@ class HeldLock:
             except BackupError as error:
                 self._skip(error, optional)
         if self.skipped is None:
+            if self.exclusive:
+                self.settle()
             self._thread.start()
 
     def _skip(self, error: BackupError, optional: bool) -> None:
@@ -256,27 +262,44 @@ class HeldLock:
 
     def _write(self) -> None:
         started = self._files.clock.wall(), self._files.clock.monotonic()
-        lock = self._files.write(self.exclusive)
-        try:
-            self._files.clock.sleep(self._settle)
-            self._files.refuse_conflict(self.exclusive, frozenset([lock.id]))
-        except BaseException:
-            with contextlib.suppress(BackupError):
-                self._files.remove(lock)
-            raise
-        self._lock, self._lost = lock, None
+        self._lock, self._lost = self._files.write(self.exclusive), None
         self._wall, self._monotonic = started
+        self._settled = False
+
+    def settle(self) -> None:
+        """The second look, once everybody's lock had time to show: whoever wrote one at the same moment gives way. Raises Locked.
+
+        Comes before the first write at the latest; reading what the lock protects may begin meanwhile, since our lock is there to be seen.
+        """
+        if self._settled:
+            return
+        with self._settling:
+            if self._settled or self._lock is None:
+                return
+            self._files.clock.sleep(max(0.0, self._settle - (self._files.clock.monotonic() - self._monotonic)))
+            lock = self._lock
+            try:
+                self._files.refuse_conflict(self.exclusive, frozenset([lock.id]))
+            except BaseException:
+                self._lock = None
+                self._lost = "another program took a lock at the same moment"
+                with contextlib.suppress(BackupError):
+                    self._files.remove(lock)
+                raise
+            self._settled = True
 
     def release(self) -> None:
         """Give it back. A lock file that cannot be removed is left: it names this process, and the next run sees that it has ended."""
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join(5)
-        with self._mutex:
+        if not self._mutex.acquire(timeout=_PATIENCE):  # it is being renewed over a network that hangs
+            return
+        try:
             if self._lock is not None:
                 with contextlib.suppress(BackupError):
                     self._files.remove(self._lock)
                 self._lock = None
+        finally:
+            self._mutex.release()
 
     # Keeping
 
@@ -315,11 +338,13 @@ class HeldLock:
 
     def refuse_if_lost(self) -> None:
         """Raise Locked where nothing may be written any more."""
+        self.settle()
         if (fault := self._fault()) is not None:
             raise Locked(f"{fault}: writing stopped", "run it again: what was stored is found and not sent twice")
 
     def still_held(self) -> bool:
         """True where the lock is fresh, and its file is still there."""
+        self.settle()
         with self._mutex:
             return self._fault() is None and self._lock is not None and self._listed(self._lock)
 
@@ -332,6 +357,7 @@ class HeldLock:
             self._files.remove_stale()
             self._files.refuse_conflict(self.exclusive)
             self._write()
+            self.settle()
 
 
 @contextlib.contextmanager

@@ -51,8 +51,3 @@ def store(destination: Destination, kind: ObjectKind, data: bytes) -> str:
     name = name_of(data)
     destination.save(kind, name, data)
     return name
-
-
-def gone(kind: ObjectKind, name: str) -> DamagedObject:
-    """The error for a file that others refer to and that is not there."""
-    return DamagedObject(WORD[kind], name, "it is missing")

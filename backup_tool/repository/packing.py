@@ -19,7 +19,7 @@ _ID = 32
 
 
 class PackingOrder(msgspec.Struct, array_like=True):
-    """What the other process needs: the master key (80 bytes; it goes through a pipe, never to disk), and the ids of all stored data blobs."""
+    """What the other process needs: the master key (64 bytes; it goes through a pipe, never to disk), and the ids of stored data blobs."""
 
     key: bytes
     known: bytes

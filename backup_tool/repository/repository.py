@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from binascii import unhexlify
 from collections.abc import Iterable, Iterator
 from functools import partial
 
@@ -195,7 +196,10 @@ class Repository:
 
     def has(self, kind: BlobKind, id: str) -> bool:
         """True where the blob is stored. False for what is no id at all."""
-        return is_id(id) and self._files.index.has(kind, blob_id(id))
+        try:
+            return self._files.index.has(kind, unhexlify(id))
+        except ValueError:
+            return False
 
     def blob_length(self, kind: BlobKind, id: str) -> int:
         """A blob's own length in bytes, from the index. Raises ObjectMissing."""
@@ -259,12 +263,12 @@ class Repository:
         key = self._key
         return PackingOrder(key.encrypt + key.mac_k + key.mac_r, known, pack_size, verify_writes)
 
-    def adopt_loose_packs(self, writer: Writer | None = None, report: OnDamage | None = None) -> int:
+    def adopt_loose_packs(self, report: OnDamage | None = None) -> int:
         """Write an index for the packs that no index file names: what a killed run had stored already. Gives the number of packs.
 
         Each costs two small requests. Damaged ones go to `report`, and are left as they are.
         """
-        self._writing_lock().refuse_if_lost()
+        self._writing_lock()
         self.load_index()
         adopted = 0
         for name, size in self.destination.list("data"):

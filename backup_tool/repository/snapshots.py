@@ -66,8 +66,3 @@ def decode_snapshot(id: str, json: bytes) -> Snapshot:
 def oldest_first(snapshot: Snapshot) -> tuple[datetime, str]:
     """The key to sort snapshots by."""
     return snapshot.when(), snapshot.id
-
-
-def now_text(seconds: float) -> str:
-    """Now, for a snapshot's `time`: seconds since 1970 as RFC 3339 in UTC, to the microsecond."""
-    return times.written(round(seconds * 10**6) * 1000)

@@ -21,6 +21,19 @@ def written(ns: int) -> str:
     return f"{t[0]:04d}-{t[1]:02d}-{t[2]:02d}T{t[3]:02d}:{t[4]:02d}:{t[5]:02d}{fraction}Z"
 
 
+_CANONICAL = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{0,8}[1-9])?Z", re.ASCII)
+
+
+def canonical(time: int | str) -> str:
+    """A moment, in nanoseconds or as RFC 3339 text, as `written` writes it. Raises ValueError."""
+    if isinstance(time, int):
+        return written(time)
+    if _CANONICAL.fullmatch(time):
+        moment(time)
+        return time
+    return written(round(moment(time).timestamp() * 10**6) * 1000)
+
+
 def moment(text: str) -> datetime:
     """RFC 3339 text as a datetime in UTC (digits past the microsecond are dropped). Raises ValueError for anything else."""
     match = _RFC3339.fullmatch(text)

@@ -66,15 +66,18 @@ class Node(msgspec.Struct, kw_only=True, gc=False):
     error: str = ""
 
     @classmethod
-    def file(cls, name: str, size: int, content: list[str], mtime_ns: int) -> Node:
-        """A file that this program archives: for its owner alone, all three times the same, `content` as long as `size` bytes exactly."""
-        time = times.written(mtime_ns)
+    def file(cls, name: str, size: int, content: list[str], mtime: int | str) -> Node:
+        """A file that this program archives: for its owner alone, all three times the same, `content` as long as `size` bytes exactly.
+
+        `mtime` in nanoseconds since 1970, or as RFC 3339 text. Raises ValueError for text that is no time.
+        """
+        time = times.canonical(mtime)
         return cls(name=name, type="file", mode=_FILE_MODE, mtime=time, atime=time, ctime=time, size=size, links=1, content=content)
 
     @classmethod
-    def folder(cls, name: str, subtree: str, mtime_ns: int) -> Node:
-        """A folder that this program archives: for its owner alone, all three times the same."""
-        time = times.written(mtime_ns)
+    def folder(cls, name: str, subtree: str, mtime: int | str) -> Node:
+        """A folder that this program archives: for its owner alone, all three times the same; `mtime` as for a file."""
+        time = times.canonical(mtime)
         return cls(name=name, type="dir", mode=_FOLDER_MODE, mtime=time, atime=time, ctime=time, subtree=subtree)
 
 
@@ -218,9 +221,16 @@ def _node_json(node: Node) -> str:
     content = "null" if node.content is None else "[" + ",".join(f'"{id}"' for id in node.content) + "]"
     subtree = f',"subtree":"{node.subtree}"' if node.subtree else ""
     error = f',"error":{text(node.error)}' if node.error else ""
-    between = "".join(f',"{name}":{value}' for name, value in _optional(node))
+    if node.inode or node.user or node.group or node.device_id or node.linktarget or node.linktarget_raw or node.device or _raw(node):
+        between = "".join(f',"{name}":{value}' for name, value in _optional(node))
+    else:
+        between = (f',"size":{node.size}' if node.size else "") + (f',"links":{node.links}' if node.links else "")
     begin = f'{{"name":{text(quoted(node.name))},"type":{text(node.type)}{mode},'
     return f'{begin}{times_and_owner}{between},"content":{content}{subtree}{error}}}'
+
+
+def _raw(node: Node) -> bool:
+    return bool(node.extended_attributes) or bool(node.generic_attributes)
 
 
 def _optional(node: Node) -> Iterator[tuple[str, str]]:

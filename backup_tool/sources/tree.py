@@ -138,9 +138,10 @@ class Tree:
         """The handle of a folder. Each thread keeps the last one it used: files come folder by folder."""
         held: _Handle | None = getattr(self._local, "held", None)
         if held is None or held.location != location:
-            if location != self.root and not location.startswith(self.root.rstrip(b"/") + b"/"):
-                raise FileNotFoundError(errno.ENOENT, "not a file of this source")
             path = os.fsdecode(location[len(self.root) :].strip(b"/"))
+            below = location == self.root or location.startswith(self.root.rstrip(b"/") + b"/")
+            if not below or ".." in path.split("/"):
+                raise FileUnreadable("not a file of this source")
             held = self._local.held = _Handle(location, self._open(path))
         return held
 

@@ -1,8 +1,8 @@
 """Builds what a phone's WhatsApp leaves on its storage, and says what it made.
 
-    store = Store(tmp_path / CURRENT)
-    made = store.voice_notes(20)
-    store.database(made)        # a msgstore.db that knows them
+store = Store(tmp_path / CURRENT)
+made = store.voice_notes(20)
+store.database(made)        # a msgstore.db that knows them
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ class Store:
         """A round video note."""
         return self.put(f"Media/{self.brand} Video Notes/{name}", data, sent)
 
-    def database(self, notes: Sequence[Made], *, name: str = "msgstore.db", without: frozenset[str] = frozenset(), chat: str = FAMILY) -> Path:
+    def database(
+        self, notes: Sequence[Made], *, name: str = "msgstore.db", without: frozenset[str] = frozenset(), chat: str = FAMILY
+    ) -> Path:
         """A database in which all these notes were sent in one chat, by two people in turn, every fifth by the owner."""
         store = Msgstore(self.root / "Databases" / name, without=without)
         number = store.chat(chat, subject="Family" if chat.endswith("@g.us") else None)

@@ -1,10 +1,10 @@
 """Writes `msgstore.db` as WhatsApp lays it out since 2022, with what real ones are like: sentinel rows, hidden identities, odd values.
 
-    store = Msgstore(path)
-    family = store.chat("1203630@g.us", subject="Family")
-    store.message(family, "3EB0A1", sent=1772546700123, sender="491701@s.whatsapp.net",
-                  file="Media/WhatsApp Voice Notes/202610/PTT-20260303-WA0007.opus", data=note)
-    store.close()
+store = Msgstore(path)
+family = store.chat("1203630@g.us", subject="Family")
+store.message(family, "3EB0A1", sent=1772546700123, sender="491701@s.whatsapp.net",
+              file="Media/WhatsApp Voice Notes/202610/PTT-20260303-WA0007.opus", data=note)
+store.close()
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ _TABLES = {
         "message_type INTEGER, text_data TEXT, starred INTEGER, sort_id INTEGER"
     ),
     "message_media": (
-        "message_row_id INTEGER PRIMARY KEY, file_path TEXT, file_size INTEGER, file_length INTEGER, mime_type TEXT, media_duration INTEGER, "
-        "media_name TEXT, file_hash TEXT, enc_file_hash TEXT, transferred INTEGER, direct_path TEXT, raw_transcription_text TEXT"
+        "message_row_id INTEGER PRIMARY KEY, file_path TEXT, file_size INTEGER, file_length INTEGER, mime_type TEXT, "
+        "media_duration INTEGER, media_name TEXT, file_hash TEXT, enc_file_hash TEXT, transferred INTEGER, direct_path TEXT, "
+        "raw_transcription_text TEXT"
     ),
     "message_forwarded": "message_row_id INTEGER PRIMARY KEY, forward_score INTEGER",
     "jid_map": "lid_row_id INTEGER PRIMARY KEY, jid_row_id INTEGER",
@@ -120,8 +121,9 @@ class Msgstore:
 
     def legacy_message(self, chat: str, key: str, sent: int) -> None:
         """A message in the table that was used before 2022."""
+        row = (chat, key, sent)
         self.connection.execute(
-            "INSERT INTO messages (key_remote_jid, key_from_me, key_id, timestamp, media_wa_type) VALUES (?, 0, ?, ?, '2')", (chat, key, sent)
+            "INSERT INTO messages (key_remote_jid, key_from_me, key_id, timestamp, media_wa_type) VALUES (?, 0, ?, ?, '2')", row
         )
 
     def _insert(self, table: str, **values: Any) -> None:

@@ -1,6 +1,6 @@
 """Ogg files made by hand (RFC 3533, RFC 7845), as WhatsApp writes them: vendor "WhatsApp", serial number 0, never a last-page flag.
 
-    data = opus_note(12.5, seed=7)      # 12.5 seconds of noise, mono, pages of about 4 KB
+data = opus_note(12.5, seed=7)      # 12.5 seconds of noise, mono, pages of about 4 KB
 """
 
 from __future__ import annotations

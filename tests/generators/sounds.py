@@ -7,6 +7,11 @@ import math
 import random
 import struct
 from fractions import Fraction
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from av import AudioFrame
+    from av.container import OutputContainer
 
 
 def wav(seconds: float, rate: int = 8000, *, data_size: int | None = None, riff_size: int | None = None) -> bytes:
@@ -82,10 +87,10 @@ def _encode(suffix: str, seconds: float, seed: int, *, picture: bool, options: d
     return out.getvalue()
 
 
-def _tone(seconds: float, rate: int, seed: int) -> list[object]:
+def _tone(seconds: float, rate: int, seed: int) -> list[AudioFrame]:
     import av
 
-    frames: list[object] = []
+    frames: list[AudioFrame] = []
     total, at = round(seconds * rate), 0
     pitch = 200 + seed % 400
     while at < total:
@@ -99,15 +104,16 @@ def _tone(seconds: float, rate: int, seed: int) -> list[object]:
     return frames
 
 
-def _add_picture(container: object, seconds: float) -> None:
+def _add_picture(container: OutputContainer, seconds: float) -> None:
     import av
 
-    stream = container.add_stream("mpeg4", rate=10)  # type: ignore[attr-defined]
+    stream = container.add_stream("mpeg4", rate=10)
+    assert isinstance(stream, av.VideoStream)
     stream.width, stream.height, stream.pix_fmt = 32, 32, "yuv420p"
     for number in range(max(round(seconds * 10), 1)):
         frame = av.VideoFrame(32, 32, "yuv420p")
         for plane in frame.planes:
             plane.update(bytes([number % 256]) * plane.buffer_size)
         frame.pts = number
-        container.mux(stream.encode(frame))  # type: ignore[attr-defined]
-    container.mux(stream.encode(None))  # type: ignore[attr-defined]
+        container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))

@@ -120,8 +120,8 @@ def test_who_comes_second_at_the_same_moment_gives_way(place: Place) -> None:
         written(place, age=0, exclusive=True)
 
     clock.during = they_lock
-    with pytest.raises(Locked), repo.lock():
-        pass
+    with pytest.raises(Locked), repo.lock() as held:
+        held.refuse_if_lost()  # the second look comes before the first write
     assert len(names(place)) == 1
 
 

@@ -276,7 +276,7 @@ def test_damaged_loose_packs_are_told_and_left(place: Place) -> None:
     told: list[DamagedObject] = []
     repo = place.loaded()
     with repo.lock():
-        assert repo.adopt_loose_packs(None, told.append) == 2
+        assert repo.adopt_loose_packs(told.append) == 2
     assert sorted(error.name for error in told) == sorted(bad)
     assert all(error.kind == "pack" for error in told)
 

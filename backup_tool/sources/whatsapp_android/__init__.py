@@ -44,7 +44,7 @@ class AndroidSource:
         return Listing(partial(self._go, known))
 
     def _go(self, known: KnownId | None, summary: Summary) -> Iterator[AudioFile]:
-        found = find_stores(self._tree, summary)
+        found = find_stores(self._tree, summary, database_is_named=self._database is not None)
         rows = Databases(self._tree, self._workdir, summary).read(found, self._database)
         files = self.files(found, summary)
         if summary.database is None:

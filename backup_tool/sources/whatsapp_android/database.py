@@ -23,9 +23,8 @@ _CHUNK = 2**20
 _MOST_BYTES = 8 * 2**30
 _LONGEST_VALUE = 10**7
 _CACHE_KIB = 64 * 1024
-# Steps of SQLite's machine before a query counts as one that never ends: a hostile database can hold such. A whole scan of a real one takes
-# a few steps a byte.
-_STEPS, _STEPS_A_BYTE, _STEPS_A_CALL = 2 * 10**8, 50, 10**6
+# Steps of SQLite's machine before a database counts as made to be read for ever. A real one takes less than one step a byte.
+_STEPS, _STEPS_A_BYTE, _STEPS_A_CALL = 10**7, 20, 10**5
 
 Opener = Callable[[str], "int | None"]
 """Opens the database ("") or what lies beside it ("-wal") for reading; None where nothing does. Raises FileUnreadable."""

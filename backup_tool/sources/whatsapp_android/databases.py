@@ -90,14 +90,15 @@ class Databases:
                         layout = "is laid out as before 2022" if schema.has(LEGACY) else "is not laid out as WhatsApp does"
                         self._summary.warnings.append(f"{path} {layout}: its names and times are not read yet")
                         return None
-                    newest = _newest(schema)
                     for row in read_rows(schema, root):
                         rows.append(row)  # what was read before damage shows is kept
+                    newest = _newest(schema)
                     whole = True
         except FileUnreadable as error:
             self._summary.problems.append(Problem(path, str(error)))
         except sqlite3.Error as error:
             self._damaged(path, _in_words(error))
+        newest = max([newest, *(row.sent or 0 for row in rows)])
         return _Read(path, newest, rows) if whole or rows else None
 
     def _damaged(self, path: str, reason: str) -> None:

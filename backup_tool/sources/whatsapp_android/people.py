@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from backup_tool.sources.whatsapp_android.schema import CHAT, JID, JID_MAP, LID_NAME, LID_SERVER, PHONE_SERVER, Schema
 
+_LONGEST_NAME = 10_000
 _DEVICE = re.compile(r"^([0-9]+)(?:\.[0-9]+)?(?::[0-9]+)?@(.+)")
 
 
@@ -28,16 +29,16 @@ class People:
         self._jids: dict[int, str] = {}
         for number, user, server, raw in schema.rows(JID, "_id", "user", "server", "raw_string"):
             if isinstance(number, int):
-                self._jids[number] = str(raw) if raw else f"{user or ''}@{server}" if server else str(user or "")
+                self._jids[number] = _short(raw if raw else f"{user or ''}@{server}" if server else user)
         pairs = schema.rows(JID_MAP, "lid_row_id", "jid_row_id")
         self._phone_of = {lid: phone for lid, phone in pairs if isinstance(lid, int) and isinstance(phone, int)}
         self._lid_of = {phone: lid for lid, phone in self._phone_of.items()}
         names = schema.rows(LID_NAME, "lid_row_id", "display_name")
-        self._shown = {number: str(name).strip() for number, name in names if isinstance(number, int) and name}
+        self._shown = {number: _short(name) for number, name in names if isinstance(number, int) and name}
         self._chats: dict[int, tuple[int, str]] = {}
         for number, jid, subject in schema.rows(CHAT, "_id", "jid_row_id", "subject"):
             if isinstance(number, int) and isinstance(jid, int):
-                self._chats[number] = jid, str(subject or "").strip()
+                self._chats[number] = jid, _short(subject)
         self._known: dict[int, Who] = {}
 
     def chat(self, number: object) -> Who | None:
@@ -76,3 +77,8 @@ class People:
         if not name and server == PHONE_SERVER and user.isascii() and user.isdigit():
             name = "WhatsApp" if user == "0" else f"+{user}"
         return Who(address, name or address)
+
+
+def _short(text: object) -> str:
+    """A name or an address from the database; cut where it is longer than any is, as all of them stay in memory."""
+    return str(text or "")[:_LONGEST_NAME].strip()

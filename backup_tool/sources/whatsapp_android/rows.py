@@ -27,6 +27,7 @@ from backup_tool.sources.whatsapp_android.schema import (
 _SECONDS_BELOW = 10**11
 """A smaller number cannot be milliseconds of any year that WhatsApp has seen."""
 _LONGEST = 1000 * 3600
+_LONGEST_TRANSCRIPT = 200_000
 
 
 class Row(msgspec.Struct, gc=False):
@@ -90,7 +91,7 @@ def read_rows(schema: Schema, root: str | None) -> Iterator[Row]:
             duration=_seconds(raw.duration),
             starred=bool(raw.starred) if starred else None,
             forwarded=flagged or raw.forwarded is not None if flags or schema.has(FORWARDED) else None,
-            transcript=_text(raw.transcript),
+            transcript=_text(raw.transcript, _LONGEST_TRANSCRIPT),
             revoked=raw.type in REVOKED_TYPES,
         )
 
@@ -153,11 +154,11 @@ def _kind(raw: MessageRow, path: str | None) -> tuple[Kind | None, bool]:
     return ("audio" if told == "video" else told), is_note
 
 
-def _text(value: object) -> str | None:
-    """Text, also where an app wrote it as bytes; None where empty."""
+def _text(value: object, most: int = 4096) -> str | None:
+    """Text, also where an app wrote it as bytes; None where empty, or longer than anything of its kind is: rows stay in memory."""
     if isinstance(value, bytes):
-        value = value.decode("utf-8", "backslashreplace")
-    return value if isinstance(value, str) and value else None
+        value = value[: 4 * most + 1].decode("utf-8", "backslashreplace")
+    return value if isinstance(value, str) and 0 < len(value) <= most else None
 
 
 def _path(value: object) -> str | None:

@@ -86,8 +86,11 @@ class Found:
         return max(holding, key=len, default=None)
 
 
-def find_stores(tree: Tree, summary: Summary) -> Found:
-    """Go through the folders (not into those with notes) and recognise. Folders that cannot be listed are named in the summary."""
+def find_stores(tree: Tree, summary: Summary, *, database_is_named: bool = False) -> Found:
+    """Go through the folders (not into those with notes) and recognise. Folders that cannot be listed are named in the summary.
+
+    Where there is a database but no folder of WhatsApp's own, its notes may lie anywhere in the folder that was named.
+    """
     found = Found()
     for folder in tree.walk("", summary):
         leave_out(folder)
@@ -96,7 +99,7 @@ def find_stores(tree: Tree, summary: Summary) -> Found:
             break
         _recognise(tree, folder, found)
         _name_links(folder, summary)
-    if not found.media and (found.plain or found.encrypted):
+    if not found.media and (found.plain or found.encrypted or database_is_named):
         found.media.append(MediaFolder("", "", "", LOOSE))
     found.media.sort(key=lambda media: media.path)
     return found

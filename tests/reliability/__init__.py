@@ -1,0 +1,1 @@
+"""Nothing is lost, whatever happens: kills, rot, full disks, hostile archives; and restic as the second program that agrees."""

@@ -1,0 +1,63 @@
+"""Killed at any moment: nothing is lost, nothing is sent twice, nobody has to tidy up."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.parts import needs
+from tests.reliability.kills import MANY, campaign, kill_worker, look_whole
+from tests.reliability.world import hashes, new_world
+
+SEED = 7
+
+
+@pytest.fixture(autouse=True)
+def _restic() -> None:
+    needs("restic")
+
+
+def test_ten_kills_lose_nothing(tmp_path: Path) -> None:
+    """Whenever a run or a restore is killed, the next one completes by itself, and every note is there, once."""
+    tally = campaign(10, SEED, tmp_path, seconds=12)
+    print("\n".join([f"seed {SEED}", *tally.lines()]))
+    assert sum(tally.kills.values()) == 10
+    assert {"few", "many", "more", "restore"} == set(+tally.kills)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_killed_worker_is_told_and_the_next_run_completes(tmp_path: Path, seed: int) -> None:
+    """Where the system ends one of a run's workers, the run says so, makes no snapshot, and the next one needs no help."""
+    world = new_world(tmp_path / "w", MANY, seconds=6, pack_size="4 MiB", database=False)
+    ended = kill_worker(world, random.Random(seed), takes=0.6)
+    assert ended.code == 1
+    assert ended.told == "error: a worker process ended unexpectedly"
+    assert world.objects("snapshots") == []
+    world.restic("check", "--no-lock")
+    world.backup("run")
+    look_whole(world)
+
+
+def test_a_restore_swept_away_leaves_other_files_alone(tmp_path: Path) -> None:
+    """What a killed restore had begun is removed by the next one; what the person keeps there stays."""
+    world = new_world(tmp_path / "w", 4)
+    world.backup("run")
+    target = tmp_path / "out"
+    world.backup("restore", "--to", target)
+    begun = target / "Family" / ".999999999-0123456789ab.part"
+    begun.write_bytes(b"half")
+    (target / "Family" / "my own.part").write_bytes(b"mine")
+    world.backup("restore", "--to", target)
+    assert not begun.exists()
+    assert hashes(target) - world.notes() == hashes_of_own(target)
+
+
+def hashes_of_own(target: Path) -> object:
+    """Only the person's own file."""
+    from collections import Counter
+
+    from tests.repository.forge import sha
+
+    return Counter([sha((target / "Family" / "my own.part").read_bytes())])

@@ -1,0 +1,225 @@
+"""A small world for one test: a store of voice notes, an archive of it, and the settings of the person who keeps both."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.generators.android import CURRENT, Store
+from tests.generators.ogg import opus_note
+from tests.reliability import program
+from tests.reliability.program import Ended, Running
+from tests.repository.forge import Forge, seal, sha, unseal
+
+PASSWORD = "correct horse battery staple"
+_ID = re.compile(r"[0-9a-f]{64}")
+# Cheap to try, so that hundreds of commands are quick; a key as this program makes it costs a fifth of a second each time.
+_CHEAP = 2**10
+
+
+@dataclass
+class World:
+    """Everything of one person lies below `root`: the phone's copy, the repository, settings, state."""
+
+    root: Path
+
+    @property
+    def phone(self) -> Path:
+        """What was copied from the phone."""
+        return self.root / "phone"
+
+    @property
+    def store(self) -> Path:
+        """The folder that holds `Media`."""
+        return self.phone / CURRENT
+
+    @property
+    def repo(self) -> Path:
+        """The archive."""
+        return self.root / "repository"
+
+    def settle(self, pack_size: str = "32 MiB", repo: Path | None = None) -> World:
+        """Write settings and password: the source `phone`, the destination `disk`."""
+        for name in ("home", "state", "cache"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+        (self.root / "password").write_text(PASSWORD + "\n")
+        (self.root / "password").chmod(0o600)
+        (self.root / "config.toml").write_text(
+            f"[sources.phone]\ntype = 'auto'\npath = '{self.phone}'\n[destinations.disk]\ntype = 'local'\npath = '{repo or self.repo}'\n"
+            f"[repository]\nhost = 'machine'\npack_size = '{pack_size}'\n"
+        )
+        return self
+
+    def copy(self, to: Path, pack_size: str = "32 MiB") -> World:
+        """The same world once more."""
+        shutil.copytree(self.root, to, symlinks=True)
+        return World(to).settle(pack_size)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What cron would give a command, and where this world's things are."""
+        return {
+            "PATH": os.environ["PATH"], "HOME": str(self.root / "home"), "TZ": "UTC", "BACKUP_CONFIG": str(self.root / "config.toml"),
+            "BACKUP_STATE_DIR": str(self.root / "state"), "BACKUP_CACHE_DIR": str(self.root / "cache"),
+            "BACKUP_PASSWORD_FILE": str(self.root / "password"),
+        }  # fmt: skip
+
+    # Commands
+
+    def start(self, *words: str | Path, **env: str) -> Running:
+        """Start a command of the program."""
+        return program.start(words, self.env | env, self.root)
+
+    def backup(self, *words: str | Path, code: int | tuple[int, ...] = 0, **env: str) -> Ended:
+        """Carry out a command of the program, which must end with that exit code, and with one clear line where it failed."""
+        ended = self.start(*words, **env).wait()
+        codes = (code,) if isinstance(code, int) else code
+        assert ended.code in codes, f"backup {' '.join(map(str, words))}: {ended}"
+        look_clear(ended)
+        return ended
+
+    def documents(self, *words: str | Path, code: int = 0) -> list[dict[str, object]]:
+        """What a command prints with `--json`, an array."""
+        found: list[dict[str, object]] = json.loads(self.backup(*words, "--json", code=code).out)
+        return found
+
+    def restic(self, *words: str | Path, code: int = 0) -> str:
+        """Carry out a restic command on the archive; what it prints."""
+        env = self.env | {"RESTIC_PASSWORD": PASSWORD, "RESTIC_REPOSITORY": str(self.repo)}
+        run = subprocess.run(
+            ["restic", "--no-cache", *map(str, words)], cwd=self.root, env=env, capture_output=True, text=True, timeout=300
+        )
+        assert run.returncode == code, f"restic {' '.join(map(str, words))}: {run.stdout}{run.stderr}"
+        return run.stdout
+
+    # What must be so
+
+    def notes(self) -> Counter[str]:
+        """The SHA-256 of every voice note of the phone."""
+        return hashes(self.store / "Media")
+
+    def restored(self, name: str, code: int = 0) -> Counter[str]:
+        """Give everything back into a new folder; the SHA-256 of every file there."""
+        self.backup("restore", "--to", self.root / name, "--quiet", code=code)
+        return hashes(self.root / name)
+
+    def forge(self) -> Forge:
+        """Writes into the archive behind the program's back."""
+        return Forge(self.repo, self.secrets())
+
+    def secrets(self) -> tuple[bytes, bytes, bytes]:
+        """The master key of the archive, opened without the program."""
+        return _open_key(next((self.repo / "keys").iterdir()))
+
+    def objects(self, kind: str) -> list[Path]:
+        """The files of one kind, by name."""
+        return sorted(path for path in (self.repo / kind).rglob("*") if path.is_file() and _ID.fullmatch(path.name))
+
+    def packs(self, *, without: bool = False) -> dict[Path, list[tuple[str, str]]]:
+        """What is in each pack by its own header: (type, id)."""
+        secrets = self.secrets()
+        return {path: list(pack_header(path.read_bytes(), secrets)) for path in self.objects("data")}
+
+    def stored_twice(self) -> int:
+        """How many blobs are stored more than once."""
+        counts = Counter(blob for blobs in self.packs().values() for blob in blobs)
+        return sum(counts.values()) - len(counts)
+
+    def leftovers(self) -> list[Path]:
+        """What a run that ended leaves of itself: nothing."""
+        files = [path for path in self.repo.rglob("*") if path.is_file()]
+        odd = [path for path in files if path.name != "config" and not _ID.fullmatch(path.name)]
+        return odd + [path for path in files if path.parent.name == "locks"] + list((self.root / "state" / "work").glob("*"))
+
+
+def look_clear(ended: Ended) -> None:
+    """Whatever happened is told in a person's words, in one line and a hint; no traceback, nothing the program did not expect."""
+    assert "Traceback" not in ended.err, ended.err
+    assert "unexpected " not in ended.err, ended.err
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f]", ended.err + ended.out), "control characters on a terminal"
+    if ended.code not in (0, 3, 5) or (ended.code == 5 and "error: " not in ended.err and not ended.out):
+        lines = ended.err.splitlines()
+        assert sum(line.startswith("error: ") for line in lines) == 1, ended
+        assert sum(line.startswith("hint: ") for line in lines) <= 1, ended
+
+
+def new_world(root: Path, notes: int, *, seconds: float = 1.5, pack_size: str = "32 MiB", database: bool = True) -> World:
+    """A world with so many voice notes and an empty archive."""
+    world = World(root).settle(pack_size)
+    store = Store(world.store)
+    made = store.voice_notes(notes, seconds=seconds)
+    if database:
+        store.database(made)
+    world.backup("init")
+    cheapen(world.repo)
+    return world
+
+
+def add_notes(world: World, count: int, *, seconds: float = 1.5, seed: int = 10_000) -> None:
+    """More voice notes on the phone, not in its database."""
+    folder = world.store / "Media/WhatsApp Voice Notes/202640"
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        path = folder / f"PTT-20260928-WA{seed + number:04d}.opus"
+        path.write_bytes(opus_note(seconds, seed + number))
+        os.utime(path, (1_790_000_000 + number, 1_790_000_000 + number))
+
+
+def hashes(folder: Path) -> Counter[str]:
+    """The SHA-256 of every ordinary file below a folder, with how many files have it. Files that hide, as temporaries do, count too."""
+    return Counter(sha(path.read_bytes()) for path in files(folder))
+
+
+def files(folder: Path) -> Iterator[Path]:
+    """Every ordinary file below a folder but the phone's own `.nomedia`."""
+    for above, _, names in os.walk(folder):
+        for name in names:
+            path = Path(above, name)
+            if name != ".nomedia" and path.is_file() and not path.is_symlink():
+                yield path
+
+
+def pack_header(pack: bytes, secrets: tuple[bytes, bytes, bytes]) -> Iterator[tuple[str, str]]:
+    """(type, id) of each blob of a pack, read as restic's design document lays it out."""
+    (length,) = struct.unpack("<I", pack[-4:])
+    header = unseal(secrets, pack[-4 - length : -4])
+    at = 0
+    while at < len(header):
+        size = 41 if header[at] & 2 else 37
+        yield ("tree" if header[at] & 1 else "data"), header[at + size - 32 : at + size].hex()
+        at += size
+
+
+def cheapen(repo: Path) -> None:
+    """Replace the key file by one with the same password that is cheap to open."""
+    (old,) = (repo / "keys").iterdir()
+    encrypt, k, r = map(lambda raw: base64.b64encode(raw).decode(), _open_key(old))
+    salt = os.urandom(64)
+    plain = json.dumps({"mac": {"k": k, "r": r}, "encrypt": encrypt}).encode()
+    data = base64.b64encode(seal(_derive(salt, _CHEAP, 8, 1), plain)).decode()
+    fields = {"N": _CHEAP, "r": 8, "p": 1, "salt": base64.b64encode(salt).decode(), "data": data}
+    old.unlink()
+    text = json.dumps(json.loads('{"created":"2026-01-02T03:04:05Z","username":"u","hostname":"h","kdf":"scrypt"}') | fields).encode()
+    (repo / "keys" / sha(text)).write_bytes(text)
+
+
+def _open_key(path: Path) -> tuple[bytes, bytes, bytes]:
+    file = json.loads(path.read_bytes())
+    user = _derive(base64.b64decode(file["salt"]), file["N"], file["r"], file["p"])
+    master = json.loads(unseal(user, base64.b64decode(file["data"])))
+    return base64.b64decode(master["encrypt"]), base64.b64decode(master["mac"]["k"]), base64.b64decode(master["mac"]["r"])
+
+
+def _derive(salt: bytes, n: int, r: int, p: int) -> tuple[bytes, bytes, bytes]:
+    key = hashlib.scrypt(PASSWORD.encode(), salt=salt, n=n, r=r, p=p, maxmem=2**30, dklen=64)
+    return key[:32], key[32:48], key[48:]
