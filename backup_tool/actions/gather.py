@@ -14,15 +14,12 @@ from itertools import chain
 import msgspec
 
 from backup_tool.actions.worker import FailedFile, ReadFile, store_file
-from backup_tool.actions.workers import Workers
+from backup_tool.actions.workers import MANY_BYTES, MANY_FILES, StoringWorkers
 from backup_tool.catalog import Ledger, enter
 from backup_tool.models import Chat, Damage, Note, Place, Problem, Progress
 from backup_tool.repository import Writer
 from backup_tool.sources.base import AudioFile, Scan, Source, Summary
 
-# From so much on, workers are worth the fifth of a second that they take to start.
-_MANY_FILES = 400
-_MANY_BYTES = 48 * 2**20
 _QUIET_SECONDS = 2.0
 _TRIES = 3
 LOUD_FROM = 20
@@ -63,7 +60,7 @@ class Gatherer:
         deleted: set[str],
         retired: set[str],
         now: str,
-        workers: Callable[[], Workers],
+        workers: Callable[[], StoringWorkers],
         progress: Progress,
     ) -> None:
         self.ledger = ledger
@@ -103,7 +100,7 @@ class Gatherer:
         for file in files:
             first.append(file)
             size += file.size
-            if len(first) >= _MANY_FILES or size >= _MANY_BYTES:
+            if len(first) >= MANY_FILES or size >= MANY_BYTES:
                 break
         else:
             for file in first:

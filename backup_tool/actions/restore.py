@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import threading
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import msgspec
 
 from backup_tool.actions.archive import Archive, read_note
 from backup_tool.actions.find import Wanted
-from backup_tool.actions.parallel import in_order
+from backup_tool.actions.worker import DamagedFile, FileToWrite, GiveBack, Order, RefusedFile, Reply, WrittenFile, write_files
+from backup_tool.actions.workers import COUNT, MANY_BYTES, MANY_FILES, Workers
 from backup_tool.catalog import Entry, time_ns
 from backup_tool.errors import IntegrityError, UsageError, gravest
 from backup_tool.exporters.folder import Refused, TargetFolder, Written
@@ -126,7 +128,6 @@ class _Restorer:
         self._done = done
         self._progress = progress
         self._overwrite = overwrite
-        self._lock = threading.Lock()
 
     def write(self, jobs: list[_Job], *, there_before: bool) -> None:
         waiting = [job for job in jobs if not (there_before and self._is_there(job))]
@@ -152,17 +153,49 @@ class _Restorer:
             there = self._target.holds(job.parts, job.item.size or 0, job.item.id or "")
         except Refused:
             return False
-        if there:
-            self._done.took(job.item, there)
-        return bool(there)
+        if there is None or (self._overwrite and Path(there.path).name != job.parts[-1]):
+            return False  # a copy beside a file that is to be replaced does not do
+        self._done.took(job.item, there)
+        return True
 
     def _write_short(self, by_blob: dict[str, list[_Job]]) -> None:
-        """Notes of one blob: read pack by pack in large ranges, written by two threads."""
+        """Notes of one blob: read pack by pack in large ranges; by two workers, where they are many."""
         repository = self._archive.repository
         known = [blob for blob, jobs in by_blob.items() if self._is_known(blob, jobs)]
         requests = repository.plan_reads("data", known)
-        for _ in in_order(lambda request: self._write_request(request, by_blob), requests, "restore"):
-            pass
+        if len(known) < MANY_FILES and sum(request.length for request in requests) < MANY_BYTES:
+            for request in requests:
+                jobs, files = _in(request, by_blob)
+                self._took(jobs, write_files(repository.stream(request), self._target, files, self._overwrite))
+            return
+        order = Order(
+            repository.destination.label, repository.packing_order(known=False), target=str(self._target.path), overwrite=self._overwrite
+        )
+        waiting: deque[tuple[list[_Job], Future[Reply]]] = deque()
+        with Workers(order) as workers:
+            for number, request in enumerate(requests):
+                jobs, files = _in(request, by_blob)
+                waiting.append((jobs, workers.ask(number % COUNT, GiveBack(request, files))))
+                if len(waiting) > 2 * COUNT:
+                    self._take(*waiting.popleft())
+            for jobs, reply in waiting:
+                self._take(jobs, reply)
+
+    def _take(self, jobs: list[_Job], reply: Future[Reply]) -> None:
+        self._took(jobs, cast(list[WrittenFile | RefusedFile | DamagedFile], reply.result().files))
+
+    def _took(self, jobs: list[_Job], files: list[WrittenFile | RefusedFile | DamagedFile]) -> None:
+        for job, file in zip(jobs, files, strict=True):
+            match file:
+                case WrittenFile():
+                    self._done.took(job.item, Written(file.path, file.status))
+                    self._progress.step()
+                case RefusedFile():
+                    self._done.left_out(Problem(file.path, file.reason), Refused.exit_code)
+                    self._progress.step()
+                case DamagedFile():
+                    # Something in its range is damaged: read alone, from any copy, only damaged notes are missing in the end.
+                    self._write_one(job, read_note(self._archive.repository, job.item))
 
     def _is_known(self, blob: str, jobs: list[_Job]) -> bool:
         if self._archive.repository.has("data", blob):
@@ -171,32 +204,29 @@ class _Restorer:
             self._fail(job, IntegrityError("its audio is not in the archive any more: no index names it"))
         return False
 
-    def _write_request(self, request: ReadRequest, by_blob: dict[str, list[_Job]]) -> None:
-        try:
-            for blob, data in self._archive.repository.read(request):
-                for job in by_blob.pop(blob, ()):
-                    self._write_one(job, (data,))
-        except IntegrityError:
-            # Something in this range is damaged: what is left of it is read one by one, so that only the damaged notes are missing.
-            for blob, _ in request.blobs:
-                for job in by_blob.pop(blob, ()):
-                    self._write_one(job, read_note(self._archive.repository, job.item))
-
     def _write_one(self, job: _Job, chunks: Iterable[bytes]) -> None:
-        item = job.item
-        mtime = time_ns(item.sent_at) if item.sent_at else item.mtime_ns
+        item, mtime = job.item, _mtime(job.item)
         try:
             written = self._target.write(job.parts, chunks, size=item.size or 0, sha256=item.id, mtime_ns=mtime, overwrite=self._overwrite)
         except Refused as refused:
-            with self._lock:
-                self._done.left_out(refused.problem, refused.exit_code)
+            self._done.left_out(refused.problem, refused.exit_code)
         except IntegrityError as damaged:
             self._fail(job, damaged)
         else:
-            with self._lock:
-                self._done.took(item, written)
+            self._done.took(item, written)
         self._progress.step()
 
     def _fail(self, job: _Job, damaged: IntegrityError) -> None:
-        with self._lock:
-            self._done.left_out(Problem("/".join(job.parts), damaged.message), damaged.exit_code)
+        self._done.left_out(Problem("/".join(job.parts), damaged.message), damaged.exit_code)
+
+
+def _mtime(item: Entry) -> int | None:
+    return time_ns(item.sent_at) if item.sent_at else item.mtime_ns
+
+
+def _in(request: ReadRequest, by_blob: dict[str, list[_Job]]) -> tuple[list[_Job], list[FileToWrite]]:
+    """The notes whose audio a request brings, and what is to be written of each."""
+    jobs = [job for blob, _ in request.blobs for job in by_blob[blob]]
+    return jobs, [
+        FileToWrite(list(job.parts), job.item.size or 0, job.item.id, _mtime(job.item), (job.item.blobs or [""])[0]) for job in jobs
+    ]

@@ -19,7 +19,7 @@ from backup_tool.actions.bundle import Bundler, Chats
 from backup_tool.actions.gather import Gatherer
 from backup_tool.actions.state import State
 from backup_tool.actions.worker import Order
-from backup_tool.actions.workers import Workers
+from backup_tool.actions.workers import StoringWorkers
 from backup_tool.catalog import Ledger, decode_chats, decode_deleted, decode_note, merge, time_text
 from backup_tool.config import SourceSpec
 from backup_tool.destinations.base import Destination
@@ -166,7 +166,7 @@ class _Job:
             deleted=self._gone_for_good(),
             retired=self._ledger.places() - self._plan.known_names - {spec.name for spec in self._plan.sources},
             now=self._now,
-            workers=lambda: Workers(self._order(), writer),
+            workers=lambda: StoringWorkers(self._order(), writer),
             progress=self._progress,
         )
         with self._plan.state.workspace() as workspace:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
-from backup_tool.actions.parallel import in_order
 from backup_tool.actions.state import State
 from backup_tool.actions.worker import PIECE
 from backup_tool.audio import Inspector
@@ -84,7 +82,8 @@ def _scan_one(
     count = Count(source.name, source.type)
     progress.begin(f"scanning {spec.name}")
     try:
-        for file, problem in in_order(partial(_look_at, source, with_ids=with_ids), scan, "scan"):
+        for file in scan:
+            problem = _look_at(source, file, with_ids=with_ids)
             progress.step()
             if problem:
                 result.problems.append(problem)
@@ -101,8 +100,8 @@ def _scan_one(
     result.counts.append(count)
 
 
-def _look_at(source: Source, file: AudioFile, *, with_ids: bool) -> tuple[AudioFile, Problem | None]:
-    """In a worker: read a file for its facts. One that cannot be read keeps its notes, without them."""
+def _look_at(source: Source, file: AudioFile, *, with_ids: bool) -> Problem | None:
+    """Read a file for its facts. One that cannot be read keeps its notes, without them."""
     inspector, whole, blobs = Inspector(file.original_path), hashlib.sha256(), list[str]()
     try:
         for piece in source.read(file, PIECE):
@@ -111,7 +110,7 @@ def _look_at(source: Source, file: AudioFile, *, with_ids: bool) -> tuple[AudioF
                 whole.update(piece)
                 blobs.append(hashlib.sha256(piece).hexdigest())
     except FileUnreadable as reason:
-        return file, Problem(file.path, str(reason))
+        return Problem(file.path, str(reason))
     facts = inspector.facts()
     for note in file.notes:
         note.found = [Place(source.name, file.path)]
@@ -123,7 +122,7 @@ def _look_at(source: Source, file: AudioFile, *, with_ids: bool) -> tuple[AudioF
             note.id, note.blobs = whole.hexdigest(), blobs
             if file.recorded_id and file.recorded_id != note.id and not note.damaged:
                 note.damaged = "hash-differs"
-    return file, None
+    return None
 
 
 def _chosen(file: AudioFile, summary: Summary, show: str | None) -> Iterator[Note]:

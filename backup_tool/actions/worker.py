@@ -12,19 +12,23 @@ import hashlib
 import signal
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
 import msgspec
 
 from backup_tool.audio import Inspector, inspect
 from backup_tool.config import DestinationSpec
 from backup_tool.destinations import open_destination
-from backup_tool.errors import BackupError
+from backup_tool.errors import BackupError, IntegrityError
+from backup_tool.exporters.folder import Refused, TargetFolder
 from backup_tool.models import Damage
-from backup_tool.repository.packing import MadePack, PackingOrder, packing_writer
+from backup_tool.repository.packing import ElsewhereIndex, MadePack, PackingOrder, packing_reader, packing_writer
+from backup_tool.repository.reading import Reader, ReadRequest
 from backup_tool.repository.writer import Writer
 from backup_tool.sources.base import AudioFile, FileChanging, FileUnreadable
 from backup_tool.sources.tree import Tree
@@ -32,18 +36,20 @@ from backup_tool.sources.tree import Tree
 PIECE = 4 * 2**20
 """A note up to this size is one blob; a larger one is cut into pieces of it (design: the repository)."""
 
-Reader = Callable[[AudioFile, int], Iterator[bytes]]
+ReadSource = Callable[[AudioFile, int], Iterator[bytes]]
 """How the bytes of a file come: `Source.read`."""
 
 _LENGTH = struct.Struct("<I")
 
 
 class Order(msgspec.Struct, array_like=True):
-    """The first message: where to write, with what, and which notes a person deleted."""
+    """The first message: where the repository is, with what it opens, which notes a person deleted; where files are to be given back."""
 
     place: str
     packing: PackingOrder
-    deleted: set[str]
+    deleted: set[str] = set()
+    target: str | None = None
+    overwrite: bool = False
 
 
 class FileOrder(msgspec.Struct, array_like=True):
@@ -64,6 +70,44 @@ class Batch(msgspec.Struct, array_like=True, tag="batch"):
 
 class Finish(msgspec.Struct, array_like=True, tag="finish"):
     """Make everything durable: nothing more will come."""
+
+
+class FileToWrite(msgspec.Struct, array_like=True):
+    """A file to give back: where below the target, its size, SHA-256 and time, and the one blob that it is."""
+
+    parts: list[str]
+    size: int
+    id: str | None
+    mtime_ns: int | None
+    blob: str
+
+
+class GiveBack(msgspec.Struct, array_like=True, tag="give"):
+    """Read this range of a pack, and write the files that are in it."""
+
+    request: ReadRequest
+    files: list[FileToWrite]
+
+
+class WrittenFile(msgspec.Struct, array_like=True, tag="written"):
+    """A file that is there now; `status` as `exporters.folder.Written` says."""
+
+    path: str
+    status: Literal["written", "same", "renamed"]
+
+
+class RefusedFile(msgspec.Struct, array_like=True, tag="refused"):
+    """A file that could not have its name."""
+
+    path: str
+    reason: str
+
+
+class DamagedFile(msgspec.Struct, array_like=True, tag="damaged"):
+    """A file whose blob did not open: to be looked for in other copies."""
+
+
+Message = Batch | Finish | GiveBack
 
 
 class ReadFile(msgspec.Struct, array_like=True, tag="read"):
@@ -87,12 +131,12 @@ class FailedFile(msgspec.Struct, array_like=True, tag="failed"):
 class Reply(msgspec.Struct, array_like=True):
     """What became of a batch, in its order; and the packs that became durable since the last reply. `error` is type, message, hint."""
 
-    files: list[ReadFile | FailedFile]
+    files: list[ReadFile | FailedFile | WrittenFile | RefusedFile | DamagedFile]
     packs: list[MadePack]
     error: tuple[str, str, str] | None = None
 
 
-def store_file(read: Reader, file: AudioFile, writer: Writer, deleted: set[str]) -> ReadFile | FailedFile:
+def store_file(read: ReadSource, file: AudioFile, writer: Writer, deleted: set[str]) -> ReadFile | FailedFile:
     """Read a file, hash it, look for damage, store it. Only what goes wrong with the file is caught: the repository's errors are raised."""
     try:
         if file.size <= PIECE:
@@ -102,7 +146,7 @@ def store_file(read: Reader, file: AudioFile, writer: Writer, deleted: set[str])
         return FailedFile(str(reason), isinstance(reason, FileChanging))
 
 
-def _store_short(read: Reader, file: AudioFile, writer: Writer, deleted: set[str]) -> ReadFile:
+def _store_short(read: ReadSource, file: AudioFile, writer: Writer, deleted: set[str]) -> ReadFile:
     data = b"".join(read(file, PIECE))
     note_id = hashlib.sha256(data).hexdigest()
     facts = inspect(data, file.original_path)
@@ -110,7 +154,7 @@ def _store_short(read: Reader, file: AudioFile, writer: Writer, deleted: set[str
     return ReadFile(note_id, blobs, len(data), facts.media_type, facts.duration, facts.damaged)
 
 
-def _store_long(read: Reader, file: AudioFile, writer: Writer, deleted: set[str]) -> ReadFile:
+def _store_long(read: ReadSource, file: AudioFile, writer: Writer, deleted: set[str]) -> ReadFile:
     whole, inspector, blobs, size = hashlib.sha256(), Inspector(file.original_path), list[str](), 0
     if deleted:
         for piece in read(file, PIECE):
@@ -127,26 +171,76 @@ def _store_long(read: Reader, file: AudioFile, writer: Writer, deleted: set[str]
     return ReadFile(whole.hexdigest(), blobs, size, facts.media_type, facts.duration, facts.damaged)
 
 
+def write_files(
+    blobs: Iterable[tuple[str, bytes]], target: TargetFolder, files: list[FileToWrite], overwrite: bool
+) -> list[WrittenFile | RefusedFile | DamagedFile]:
+    """Write the files whose blobs come, in any order. Raises what goes wrong with the target as a whole."""
+    waiting: dict[str, list[int]] = defaultdict(list)
+    for number, file in enumerate(files):
+        waiting[file.blob].append(number)
+    done: list[WrittenFile | RefusedFile | DamagedFile] = [DamagedFile()] * len(files)
+    try:
+        for blob, data in blobs:
+            for number in waiting.pop(blob, ()):
+                done[number] = _write_file(files[number], data, target, overwrite)
+    except IntegrityError:
+        pass  # the files that are left stay DamagedFile
+    return done
+
+
+def _write_file(file: FileToWrite, data: bytes, target: TargetFolder, overwrite: bool) -> WrittenFile | RefusedFile:
+    try:
+        written = target.write(
+            file.parts,
+            (data,),
+            size=file.size,
+            sha256=file.id,
+            mtime_ns=file.mtime_ns,
+            overwrite=overwrite,
+            verified=file.id == file.blob,  # a blob is never handed out before it was hashed
+        )
+    except Refused as refused:
+        return RefusedFile(refused.problem.path, refused.problem.reason)
+    return WrittenFile(written.path, written.status)
+
+
 class _Worker:
     def __init__(self, order: Order, stack: ExitStack) -> None:
-        destination = open_destination(DestinationSpec(name=order.place, path=Path(order.place)))
-        stack.callback(destination.close)
-        writer, self._index = packing_writer(destination, order.packing)
-        self._writer = stack.enter_context(writer)
-        self._deleted = order.deleted
+        self._order = order
+        self._stack = stack
+        self._destination = open_destination(DestinationSpec(name=order.place, path=Path(order.place)))
+        stack.callback(self._destination.close)
         self._tree = Tree(b"/")
 
-    def answer(self, batch: Batch | Finish) -> Reply:
-        files: list[ReadFile | FailedFile] = []
-        if isinstance(batch, Finish):
-            self._writer.finish()
-        else:
-            if batch.root != self._tree.root:
-                self._tree = Tree(batch.root)
-            for one in batch.files:
-                file = AudioFile("", one.original_path, one.location, one.size, one.mtime_ns, [])
-                files.append(store_file(self._tree.read, file, self._writer, self._deleted))
-        return Reply(files, self._index.take_made())
+    @cached_property
+    def _writing(self) -> tuple[Writer, ElsewhereIndex]:
+        writer, index = packing_writer(self._destination, self._order.packing)
+        return self._stack.enter_context(writer), index
+
+    @cached_property
+    def _giving(self) -> tuple[Reader, TargetFolder]:
+        assert self._order.target is not None
+        target = self._stack.enter_context(TargetFolder(Path(self._order.target)))
+        return packing_reader(self._destination, self._order.packing), target
+
+    def answer(self, message: Message) -> Reply:
+        match message:
+            case GiveBack():
+                reader, target = self._giving
+                return Reply(list(write_files(reader.read(message.request), target, message.files, self._order.overwrite)), [])
+            case Finish():
+                writer, index = self._writing
+                writer.finish()
+                return Reply([], index.take_made())
+            case Batch():
+                return self._store(message)
+
+    def _store(self, batch: Batch) -> Reply:
+        writer, index = self._writing
+        if batch.root != self._tree.root:
+            self._tree = Tree(batch.root)
+        files = [AudioFile("", one.original_path, one.location, one.size, one.mtime_ns, []) for one in batch.files]
+        return Reply([store_file(self._tree.read, file, writer, self._order.deleted) for file in files], index.take_made())
 
 
 def send(pipe: BinaryIO, message: bytes) -> None:
@@ -172,7 +266,7 @@ class _Gone(Exception):
 def work(incoming: BinaryIO, outgoing: BinaryIO) -> None:
     """Answer batches until the pipe ends; what is not complete then is dropped."""
     encode = msgspec.msgpack.Encoder().encode
-    decode: Callable[[bytes], Batch | Finish] = msgspec.msgpack.Decoder(Batch | Finish).decode
+    decode: Callable[[bytes], Message] = msgspec.msgpack.Decoder(Message).decode
     first = receive(incoming)
     if first is None:
         return
@@ -180,10 +274,7 @@ def work(incoming: BinaryIO, outgoing: BinaryIO) -> None:
         with ExitStack() as stack:
             worker = _Worker(msgspec.msgpack.decode(first, type=Order), stack)
             while (message := receive(incoming)) is not None:
-                batch = decode(message)
-                send(outgoing, encode(worker.answer(batch)))
-                if isinstance(batch, Finish):
-                    return
+                send(outgoing, encode(worker.answer(decode(message))))
             raise _Gone
     except _Gone:
         return

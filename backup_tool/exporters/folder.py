@@ -140,13 +140,21 @@ class TargetFolder:
             return self._same_already(folder, name, size, sha256)
 
     def write(
-        self, parts: Sequence[str], chunks: Iterable[bytes], *, size: int, sha256: str | None, mtime_ns: int | None, overwrite: bool = False
+        self,
+        parts: Sequence[str],
+        chunks: Iterable[bytes],
+        *,
+        size: int,
+        sha256: str | None,
+        mtime_ns: int | None,
+        overwrite: bool = False,
+        verified: bool = False,
     ) -> Written:
         """Write one file at `parts` below the target: all of it, or nothing.
 
         The same bytes already there are left alone, without asking `chunks` for anything where `sha256` (hex) is given. Where other bytes
         are, the file gets the name with " (2)" (or 3, …), or takes their place with `overwrite`. What comes must be `size` bytes with that
-        SHA-256. Not on stable storage before `finish`.
+        SHA-256; `verified` says that the caller has made sure of it a moment ago. Not on stable storage before `finish`.
 
         Raises Refused (this entry only), IntegrityError (not the bytes promised), NoSpace, BackupError, and what `chunks` raises (an
         OSError from there counts as the target's). None leaves anything behind.
@@ -157,7 +165,7 @@ class TargetFolder:
                 return same
             part = f".{os.getpid()}-{secrets.token_hex(6)}.part"
             try:
-                written, digest = self._fill(folder, part, chunks, size, mtime_ns)
+                written, digest = self._fill(folder, part, chunks, size, mtime_ns, sha256 if verified else None)
                 if written != size or digest != (sha256 or digest):
                     raise IntegrityError(f"{shown(self._path(parts))} was not written: other bytes came than the catalog promises", _CHECK)
                 return self._place(folder, part, name, size, digest, overwrite)
@@ -269,13 +277,16 @@ class TargetFolder:
             os.close(fd)
         return digest.hexdigest() == sha256
 
-    def _fill(self, folder: _Folder, part: str, chunks: Iterable[bytes], size: int, mtime_ns: int | None) -> tuple[int, str]:
-        """Write the temporary file; how many bytes came (at most one chunk more than `size`), and their SHA-256."""
+    def _fill(
+        self, folder: _Folder, part: str, chunks: Iterable[bytes], size: int, mtime_ns: int | None, known: str | None
+    ) -> tuple[int, str]:
+        """Write the temporary file; how many bytes came (at most one chunk more than `size`), and their SHA-256 (`known`, where given)."""
         digest, written = hashlib.sha256(), 0
         fd = os.open(folder.at(part), _NEW_FILE, 0o600, dir_fd=folder.fd)
         try:
             for chunk in chunks:
-                digest.update(chunk)
+                if known is None:
+                    digest.update(chunk)
                 written += _write_all(fd, chunk)
                 if written > size:
                     break
@@ -285,7 +296,7 @@ class TargetFolder:
             os.close(fd)
         if mtime_ns is not None and not _TIME_BY_HANDLE:
             _set_time(folder.at(part), mtime_ns)
-        return written, digest.hexdigest()
+        return written, known or digest.hexdigest()
 
     def _place(self, folder: _Folder, part: str, name: str, size: int, sha256: str, overwrite: bool) -> Written:
         """Give the finished temporary file its name, or leave it where the same bytes have a name already."""

@@ -1,4 +1,4 @@
-"""Packs made in another process of ours: sealing many notes wants more than one interpreter.
+"""Packs made and read in another process of ours: sealing or opening many notes wants more than one interpreter.
 
 That process has a `Writer` over `ElsewhereIndex` in place of the index files: packs become durable there, and are handed on, to be named in
 an index by the process that holds the lock.
@@ -13,6 +13,7 @@ import msgspec
 from backup_tool.destinations.base import Destination
 from backup_tool.repository.crypto import DERIVED_SIZE, Key
 from backup_tool.repository.index import BlobKind, Entry, Place
+from backup_tool.repository.reading import Reader
 from backup_tool.repository.writer import Writer
 
 _ID = 32
@@ -58,6 +59,13 @@ class ElsewhereIndex:
         """Where a blob lies is not known here."""
         return None
 
+    def find(self, kind: BlobKind, id: bytes) -> list[Place]:
+        """Other copies of a blob are not known here."""
+        return []
+
+    def load(self) -> None:
+        """No index is loaded here."""
+
     def confirm(self, pack: bytes, entries: Sequence[Entry]) -> int:
         """The destination has this pack."""
         self._known.update(entry.id for entry in entries)
@@ -72,6 +80,11 @@ class ElsewhereIndex:
         """The packs made since the last time."""
         made, self._made = self._made, []
         return made
+
+
+def packing_reader(destination: Destination, order: PackingOrder) -> Reader:
+    """What reads requests in the other process. A blob that is damaged is for the process that has the index: it knows other copies."""
+    return Reader(destination, order.master_key(), ElsewhereIndex(b""))
 
 
 def packing_writer(destination: Destination, order: PackingOrder) -> tuple[Writer, ElsewhereIndex]:

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 from binascii import unhexlify
 from collections.abc import Iterable, Iterator
+from typing import Protocol
 
 import msgspec
 
@@ -14,7 +15,6 @@ from backup_tool.errors import BadRange, DamagedObject, IntegrityError, ObjectMi
 from backup_tool.names import shown
 from backup_tool.repository.crypto import OVERHEAD, BrokenSeal, Buffer, Key
 from backup_tool.repository.index import BlobKind, Place
-from backup_tool.repository.index_files import IndexFiles
 from backup_tool.repository.objects import is_id
 from backup_tool.repository.sealed import Unreadable, inflate
 from backup_tool.repository.trees import MAX_TREE
@@ -62,10 +62,23 @@ def open_blob(key: Key, kind: BlobKind, id: bytes, stored: Buffer, raw_length: i
     return plain
 
 
+class _Index(Protocol):
+    def first(self, kind: BlobKind, id: bytes) -> Place | None: ...
+
+    def find(self, kind: BlobKind, id: bytes) -> list[Place]: ...
+
+
+class _Files(Protocol):
+    @property
+    def index(self) -> _Index: ...
+
+    def load(self) -> None: ...
+
+
 class Reader:
     """Reads blobs of one repository. Safe for several threads."""
 
-    def __init__(self, destination: Destination, key: Key, files: IndexFiles) -> None:
+    def __init__(self, destination: Destination, key: Key, files: _Files) -> None:
         self._destination = destination
         self._key = key
         self._files = files

@@ -220,6 +220,10 @@ class Repository:
         """The blobs of a request, verified, at most some 64 MiB. May run in several threads. Raises DamagedObject if any cannot be had."""
         return list(self._reader.read(request))
 
+    def stream(self, request: ReadRequest) -> Iterator[tuple[str, bytes]]:
+        """`read`, blob by blob."""
+        return self._reader.read(request)
+
     def load_blobs(self, kind: BlobKind, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
         """(id, bytes) of many blobs in few requests, each id once, in order of their packs. Memory is bounded by one request."""
         for request in self.plan_reads(kind, ids):
@@ -257,11 +261,14 @@ class Repository:
             self.load_index()
         return Writer(self.destination, self._key, self._files, held.refuse_if_lost, pack_size=pack_size, verify_writes=verify_writes)
 
-    def packing_order(self, *, pack_size: int = PACK_SIZE, verify_writes: bool = False) -> PackingOrder:
-        """What another process of ours needs to make packs for this repository; see `packing`. Holds the master key."""
-        known = b"".join(id for kind, id, _ in self._files.index.blobs() if kind == "data")
+    def packing_order(self, *, known: bool = True, pack_size: int = PACK_SIZE, verify_writes: bool = False) -> PackingOrder:
+        """What another process of ours needs to make packs for this repository, or (without what is `known`) to read them; see `packing`.
+
+        Holds the master key.
+        """
+        ids = b"".join(id for kind, id, _ in self._files.index.blobs() if kind == "data") if known else b""
         key = self._key
-        return PackingOrder(key.encrypt + key.mac_k + key.mac_r, known, pack_size, verify_writes)
+        return PackingOrder(key.encrypt + key.mac_k + key.mac_r, ids, pack_size, verify_writes)
 
     def adopt_loose_packs(self, report: OnDamage | None = None) -> int:
         """Write an index for the packs that no index file names: what a killed run had stored already. Gives the number of packs.

@@ -37,13 +37,15 @@ def open_source(spec: SourceSpec, workdir: Path) -> Source:
     if spec.type not in ("auto", FolderSource.type, AndroidSource.type):
         raise UsageError(f'sources of type "{shown(spec.type)}" cannot be read yet', "use auto, whatsapp-android or folder")
     tree = _tree(spec.path)
-    if spec.type != FolderSource.type and (spec.database or find_stores(tree, Summary())):
-        return AndroidSource(spec.name, tree, workdir, spec.database)
     folder = FolderSource(spec.name, tree)
-    if spec.type == FolderSource.type:
+    if spec.type == folder.type:
         return folder
-    if spec.type == "auto" and next(iter(folder.scan()), None):
+    found = find_stores(tree, Summary(), database_is_named=spec.database is not None)
+    # WhatsApp's pictures among someone's recordings make no store of them: only a place for notes, or a database, settles it.
+    if spec.type == "auto" and not found.media and next(iter(folder.scan()), None):
         return folder
+    if found or found.media:
+        return AndroidSource(spec.name, tree, workdir, spec.database)
     raise SourceAbsent(f"nothing recognised in {shown(str(spec.path))}", f"looked for {_LOOKED_FOR}")
 
 
@@ -54,10 +56,10 @@ def detect(path: Path) -> list[Detected]:
     """
     tree = _tree(path)
     found = find_stores(tree, Summary())
-    if found:
-        return _stores(tree, found)
-    notes = sum(1 for _ in FolderSource("", tree).scan())
-    return [Detected(FolderSource.type, path_text(tree.root), "a folder of audio files", notes)] if notes else []
+    notes = 0 if found.media else sum(1 for _ in FolderSource("", tree).scan())
+    if notes:
+        return [Detected(FolderSource.type, path_text(tree.root), "a folder of audio files", notes)]
+    return _stores(tree, found) if found else []
 
 
 def _stores(tree: Tree, found: Found) -> list[Detected]:

@@ -58,8 +58,9 @@ class Lister:
                 note.sent_at_from = "file" if note.sent_at else None
             text = text_of(name)
             note.original_path = original + text
+            path = note.original_path if above == original else above + text  # shared: a large scan holds many
             self._summary.files += 1
-            yield AudioFile(above + text, note.original_path, place + os.fsencode(name), found.st_size, mtime, [note])
+            yield AudioFile(path, note.original_path, place + os.fsencode(name), found.st_size, mtime, [note])
 
     def _stat(self, folder: Folder, entry: os.DirEntry[str]) -> os.stat_result | None:
         """Size and time of a file; None where it cannot be told, or is not believed. That is named in the summary."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
@@ -138,6 +139,20 @@ def test_a_draft_is_invisible_until_it_is_committed(place: Destination, kind: Ob
         draft.commit(name)
         assert everything(place) == {(kind, name): 7}
     assert place.load(kind, name) == b"one two"
+
+
+@pytest.mark.parametrize("size", [MIB - 1, MIB, MIB + 1, 3 * MIB + 12_345])
+def test_a_draft_keeps_the_order_of_its_pieces(place: Destination, size: int) -> None:
+    """However odd the pieces are, empty and very large ones among them, the object is exactly their sequence."""
+    data = random.Random(size).randbytes(size)
+    with place.draft("data") as draft:
+        at = 0
+        for piece in (1, 16, 0, 50_000, 4095, 2 * MIB + 7, size):
+            draft.write(memoryview(data)[at : at + piece])
+            at += piece
+        draft.commit(name_of(data))
+    assert name_of(place.load("data", name_of(data))) == name_of(data)
+    assert place.size("data", name_of(data)) == size
 
 
 def _interrupted(place: Destination, name: str) -> None:

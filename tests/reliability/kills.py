@@ -151,14 +151,14 @@ def kill_restore(world: World, takes: float, seeded: random.Random, tally: Tally
         assert hashes(target) == notes
 
 
-def kill_worker(world: World, seeded: random.Random, takes: float) -> Ended:
-    """Kill one of the two workers of a run, and nothing else; how the run ended."""
+def kill_worker(world: World, seeded: random.Random, within: float) -> Ended:
+    """Kill one of the two workers of a run, and nothing else, within so many seconds of its start; how the run ended."""
     running = world.start("run")
     deadline = time.monotonic() + PATIENCE
     while not (workers := running.children()):
         assert time.monotonic() < deadline
         assert not running.has_ended(), "the run had no workers"
-    time.sleep(seeded.uniform(0, takes / 3))
+    time.sleep(seeded.uniform(0, within))
     os.kill(seeded.choice(workers), signal.SIGKILL)
     return running.wait()
 

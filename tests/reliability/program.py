@@ -23,7 +23,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 PATIENCE = 120.0
 _HOUSE = Path(__file__).parents[2]
@@ -69,11 +69,15 @@ class Running:
 
     def has_ended(self) -> bool:
         """True when there is nothing to wait for any more."""
-        return bool(select.select([self._server.stdout], [], [], 0)[0])
+        return self._answers_within(0)
+
+    def _answers_within(self, seconds: float) -> bool:
+        assert self._server.stdout is not None
+        return bool(select.select([self._server.stdout], [], [], seconds)[0])
 
     def wait(self) -> Ended:
         """Wait for its end. One that takes too long is ended, and fails."""
-        if not select.select([self._server.stdout], [], [], PATIENCE)[0]:
+        if not self._answers_within(PATIENCE):
             self.kill()
             _line(self._server)
             raise AssertionError(f"{self._shown} did not end within {PATIENCE:.0f} s")
@@ -90,6 +94,8 @@ def start(words: Sequence[str | Path], env: Mapping[str, str], cwd: Path) -> Run
     server = _server()
     folder = tempfile.mkdtemp(dir=cwd)
     out, err = os.path.join(folder, "out"), os.path.join(folder, "err")
+    for path in (out, err):  # a child that is killed at once has not opened them yet
+        Path(path).touch(0o600)
     order = {"words": [os.fspath(word) for word in words], "env": dict(env), "cwd": os.fspath(cwd), "out": out, "err": err}
     assert server.stdin is not None
     server.stdin.write(json.dumps(order).encode() + b"\n")
@@ -148,20 +154,19 @@ def serve() -> None:
         os.write(1, told)
 
 
-def _be(order: dict[str, list[str] | str | dict[str, str]]) -> NoReturn:
+def _be(order: dict[str, Any]) -> NoReturn:
     """In the child: become the command."""
     code = 1
     try:
         os.setpgid(0, 0)
         for number, name, flags in ((0, os.devnull, os.O_RDONLY), (1, order["out"], os.O_WRONLY), (2, order["err"], os.O_WRONLY)):
-            assert isinstance(name, str)
-            file = os.open(name, flags | os.O_CREAT, 0o600)
+            file = os.open(name, flags)
             os.dup2(file, number)
             os.close(file)
         os.environ.clear()
         os.environ.update(order["env"])
         time.tzset()
-        os.chdir(str(order["cwd"]))
+        os.chdir(order["cwd"])
         sys.argv = ["backup", *order["words"]]
         from backup_tool.cli.app import main
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.repository.forge import seal, sha, unseal
+from tests.scenarios.album import Album, make_album
 from tests.scenarios.world import PASSWORD, World
 
 NewWorld = Callable[[Path], World]
@@ -54,3 +55,9 @@ def secrets_from_password(salt: bytes, cost: int) -> tuple[bytes, bytes, bytes]:
     """(encryption key, k and r of the MAC) from the password."""
     key = hashlib.scrypt(PASSWORD.encode(), salt=salt, n=cost, r=8, p=1, maxmem=2**28, dklen=64)
     return key[:32], key[32:48], key[48:]
+
+
+@pytest.fixture(scope="session")
+def album(new_world: NewWorld, tmp_path_factory: pytest.TempPathFactory) -> Album:
+    """An archive to look at, not to change."""
+    return make_album(new_world(tmp_path_factory.mktemp("album")))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -289,6 +290,17 @@ class TestReading:
             found.files[0].location = outside
             with pytest.raises(FileUnreadable, match="not a file of this source"):
                 found.read(found.files[0])
+
+    def test_two_readers_do_not_disturb_each_other(self, week: Path, kind: str) -> None:
+        """Files of several folders read by several threads at once are each read whole."""
+        for number in range(60):
+            folder = week.with_name(f"2026{11 + number % 7}")
+            folder.mkdir(exist_ok=True)
+            (folder / f"PTT-20260303-WA{number:04d}.opus").write_bytes(b"OggS" + bytes([number]) * 20_000)
+        found = go(week, kind)
+        with ThreadPoolExecutor(4) as pool:
+            read = list(pool.map(lambda file: found.read(file, 4096), found.files * 5))
+        assert read == [Path(os.fsdecode(file.location)).read_bytes() for file in found.files] * 5
 
     def test_no_handle_stays_open(self, week: Path, kind: str) -> None:
         """Thousands of scans and reads, finished or not, leave no file open."""

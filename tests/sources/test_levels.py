@@ -173,6 +173,15 @@ def test_a_store_without_notes_is_recognised_and_never_complete(tmp_path: Path) 
     assert (found.source.type, found.files, found.summary.complete) == ("whatsapp-android", [], False)
 
 
+def test_pictures_of_whatsapp_make_no_store_of_a_folder(tmp_path: Path) -> None:
+    """Recordings beside a copy of WhatsApp's pictures are a folder of recordings, not a store without notes."""
+    (tmp_path / "WhatsApp Images").mkdir()
+    (tmp_path / "grandma.m4a").write_bytes(sounds.encoded("m4a", 1))
+    found = scan(tmp_path)
+    assert (found.source.type, found.paths) == ("folder", ["grandma.m4a"])
+    assert [one.type for one in detect(tmp_path)] == ["folder"]
+
+
 @pytest.mark.parametrize("type_", ["auto", "whatsapp-android"])
 def test_nothing_recognised_says_what_was_looked_for(tmp_path: Path, type_: str) -> None:
     """Where nothing is recognised, the person learns what to name instead; scripts see it as what is typed being wrong."""

@@ -75,11 +75,14 @@ class AndroidSource:
             roots.append(root)
         summary.chats = chats_of(rows)
         matching = Matching(files, roots, rows)
+        rows.clear()
         matching.run(self._hash, known)
         summary.missing = [missing_note(row) for row in sorted(matching.unmatched, key=lambda row: row.order) if not row.revoked]
         summary.orphans = len(files) - len(matching.rows_of)
-        for number, file in enumerate(files):
-            found = matching.rows_of.get(number)
+        files.reverse()  # taken from the end, so that each is let go of as soon as it was given out
+        for number in range(len(files)):
+            file = files.pop()
+            found = matching.rows_of.pop(number, None)
             if found:
                 file.notes = [_told(row, file.notes[0]) for row in found]
                 file.recorded_id = recorded_id(found)

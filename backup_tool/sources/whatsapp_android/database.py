@@ -22,7 +22,7 @@ _TRIES = 3
 _CHUNK = 2**20
 _MOST_BYTES = 8 * 2**30
 _LONGEST_VALUE = 10**7
-_CACHE_KIB = 64 * 1024
+_CACHE_KIB = 16 * 1024
 # Steps of SQLite's machine before a database counts as made to be read for ever. A real one takes less than one step a byte.
 _STEPS, _STEPS_A_BYTE, _STEPS_A_CALL = 10**7, 20, 10**5
 

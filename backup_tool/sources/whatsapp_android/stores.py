@@ -16,7 +16,7 @@ from backup_tool.sources.base import FileUnreadable, Summary
 from backup_tool.sources.filenames import read_name
 from backup_tool.sources.folder import CLOSED
 from backup_tool.sources.listing import Terms
-from backup_tool.sources.tree import Folder, Tree, refuse, text_of
+from backup_tool.sources.tree import Folder, Tree, refuse, text_of, why
 
 # Folders of `Media`. Their names are English on every phone; copies change the case.
 _MEDIA_FOLDER = re.compile(
@@ -120,7 +120,7 @@ def _note_databases(tree: Tree, folder: Folder, found: Found, summary: Summary) 
             file = DatabaseFile(path, entry.stat(follow_symlinks=False).st_mtime_ns)
             plain = tree.head(path, 16) == _SQLITE
         except (OSError, FileUnreadable) as error:
-            refuse(summary, path, str(error))
+            refuse(summary, path, why(error) if isinstance(error, OSError) else str(error))
             continue
         if plain or not _ENCRYPTED.fullmatch(name):
             found.plain.append(file)

@@ -1,0 +1,178 @@
+"""Getting notes back: restore into folders, extract one of them, and the mail draft, without ever touching what is there already."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+import hashlib
+from datetime import timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from tests.scenarios.album import Album
+from tests.scenarios.world import World
+
+
+@pytest.fixture
+def here(album: Album, tmp_path: Path) -> World:
+    """Another folder on the machine of the album, to write into."""
+    return World(tmp_path / "here", repo=album.world.repo)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder with its bytes."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def expected(album: Album) -> dict[str, str]:
+    """Which note the archive gives back under which name, in Nepal."""
+    twins = {f"Anna/2024-04-01 13-15-00 Anna {album.ids[name][:8]}.opus": name for name in ("twin", "other twin")}
+    local = album.made["memo"].sent.astimezone(timezone(timedelta(hours=5, minutes=45)))
+    return twins | {
+        "Family/2024-03-01 13-45-00 Zoë Núñez.opus": "zoe",
+        "Family/2024-03-02 00-05-00 +491700000002.opus": "ben",
+        "Family/2024-03-03 14-45-00.opus": "mine",
+        "Familie Müller/2024-03-05 15-45-00 Anna.opus": "keys",
+        "Anna/2024-04-02 13-15-00 Anna.opus": "cut",
+        "Anna/2024-04-03 13-15-00 Anna.mp4": "video",
+        "unsorted/2024-03-10.opus": "found",
+        f"unsorted/{local:%Y-%m-%d %H-%M-%S}.wav": "memo",
+    }
+
+
+def test_a_restore_gives_every_note_its_name_its_bytes_and_its_time(album: Album, here: World) -> None:
+    """One file a note in a folder a chat, in ./restored unless told otherwise, dated by the moment it was sent, readable by its owner only."""
+    ended = here.backup("restore", "--json")
+    names = expected(album)
+    restored = here.folder / "restored"
+    assert tree(restored) == {path: album.made[name].data for path, name in names.items()}
+    for path, name in names.items():
+        assert (restored / path).stat().st_mtime_ns // 10**6 == round(album.made[name].sent.timestamp() * 1000)
+        assert (restored / path).stat().st_mode & 0o077 == 0
+    assert list(ended.json) == ["notes", "bytes", "files", "errors"]
+    assert (ended.json["notes"], ended.json["bytes"]) == (10, sum(len(made.data) for made in album.made.values()))
+    assert {file["path"]: file["id"] for file in ended.json["files"]} == {f"restored/{path}": album.ids[names[path]] for path in names}
+    assert all(list(file) == ["id", "path"] for file in ended.json["files"])
+    assert ended.json["errors"] == []
+
+
+def test_names_do_not_depend_on_the_filters(album: Album, here: World) -> None:
+    """A note restored alone has the name it has among all: two of one second are told apart even when only one is asked for."""
+    here.backup("restore", "--since", "2024-04-01T07:30:00.5Z", "--until", "2024-04-01T23:00", "--target", "one")
+    assert list(tree(here.folder / "one")) == [f"Anna/2024-04-01 13-15-00 Anna {album.ids['other twin'][:8]}.opus"]
+
+
+def test_the_original_layout_is_the_phones_own(album: Album, here: World) -> None:
+    """Folders and file names as the phone had them."""
+    here.backup("restore", "--layout", "original", "--to", "phone", "--source", "phone")
+    notes = [made for name, made in album.made.items() if name != "memo"]
+    assert tree(here.folder / "phone") == {made.original_path: made.data for made in notes}
+
+
+def test_a_second_restore_finds_everything_there_and_completes_what_is_missing(album: Album, here: World) -> None:
+    """Doing it again writes nothing again; a file that was lost meanwhile is written."""
+    here.backup("restore", "--chat", "Family", "--to", "out")
+    lost, *kept = sorted((here.folder / "out/Family").iterdir())
+    before = {path: path.stat().st_ino for path in kept}
+    lost.unlink()
+    ended = here.backup("restore", "--chat", "Family", "--to", "out")
+    assert ended.text.splitlines() == ["restored 3 notes, 13.6 KB, to out", "2 files of them were there already"]
+    assert {path: path.stat().st_ino for path in kept} == before
+    assert hashlib.sha256(lost.read_bytes()).hexdigest() == album.ids["zoe"]
+
+
+def test_a_different_file_of_that_name_is_never_replaced_unless_told(album: Album, here: World) -> None:
+    """Somebody's own file stays; the note stands beside it as (2) and the exit code is 3. With --overwrite it takes the place."""
+    mine = here.folder / "out/Familie Müller/2024-03-05 15-45-00 Anna.opus"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"my own work")
+    words = ("restore", "--chat", "muller", "--to", "out")
+    ended = here.backup(*words, "--json", code=3)
+    beside = mine.with_name("2024-03-05 15-45-00 Anna (2).opus")
+    assert tree(mine.parent) == {mine.name: b"my own work", beside.name: album.made["keys"].data}
+    assert [file["path"] for file in ended.json["files"]] == [str(beside.relative_to(here.folder))]
+    here.backup(*words)
+    assert len(tree(mine.parent)) == 2
+    here.backup(*words, "--overwrite")
+    assert mine.read_bytes() == album.made["keys"].data
+
+
+def test_a_dry_run_tells_the_paths_and_writes_nothing(album: Album, here: World) -> None:
+    """What would be written where, and not even the folder is made."""
+    ended = here.backup("restore", "--chat", "Family", "--dry-run", "--json")
+    assert ended.json["notes"] == 3
+    assert {file["path"] for file in ended.json["files"]} == {f"restored/{path}" for path in expected(album) if path.startswith("Family/")}
+    text = here.backup("restore", "--chat", "Family", "-n", "--to", "there").text
+    assert "there/Family/2024-03-03 14-45-00.opus\n" in text
+    assert text.splitlines()[-1].startswith("would restore 3 notes")
+    assert not {"restored", "there"} & {path.name for path in here.folder.iterdir()}
+
+
+def test_extract_writes_where_it_is_told_to(album: Album, here: World) -> None:
+    """A file, a folder, stdout, or a name made from the note: the exact bytes, dated by the moment it was sent."""
+    zoe, data = album.ids["zoe"], album.made["zoe"].data
+    assert here.backup("extract", zoe[:10].upper(), "--to", "-").out == data
+    ended = here.backup("extract", zoe[:8], "--to", "note.opus", "--json")
+    assert ended.json == {"notes": 1, "bytes": len(data), "files": [{"id": zoe, "path": "note.opus"}], "errors": []}
+    (here.folder / "folder").mkdir()
+    assert here.backup("extract", zoe, "--to", "folder").text == "wrote folder/2024-03-01 13-45-00 Zoë Núñez.opus\n"
+    here.backup("extract", zoe)
+    files = ["note.opus", "folder/2024-03-01 13-45-00 Zoë Núñez.opus", "2024-03-01 13-45-00 Zoë Núñez.opus"]
+    for file in files:
+        assert (here.folder / file).read_bytes() == data
+        assert (here.folder / file).stat().st_mtime_ns // 10**6 == 1709280000123
+    (here.folder / "note.opus").write_bytes(b"mine")
+    assert here.backup("extract", zoe, "--to", "note.opus", code=3).text == "wrote note (2).opus\n"
+    assert (here.folder / "note.opus").read_bytes() == b"mine"
+    here.backup("extract", zoe, "--to", "note.opus", "--overwrite")
+    assert (here.folder / "note.opus").read_bytes() == data
+
+
+def test_an_id_may_be_shortened_as_long_as_it_names_one_note(album: Album, here: World) -> None:
+    """Four digits are enough where no other note begins with them; where two do, both are named."""
+    one, other = album.ids["twin"], album.ids["other twin"]
+    told = here.backup("extract", one[:4], "--to", "-", code=2)
+    assert told.out == b""
+    assert f'error: 2 notes begin with "{one[:4]}"' in told.told
+    assert one[:12] in told.told
+    assert other[:12] in told.told
+    shortest = next(n for n in range(5, 64) if one[:n] != other[:n])
+    assert here.backup("extract", other[:shortest], "--to", "-").out == album.made["other twin"].data
+
+
+def test_latest_is_the_newest_that_the_filters_let_through(album: Album, here: World) -> None:
+    """`extract latest` alone, and of one chat."""
+    assert here.backup("extract", "latest", "--to", "-").out == album.made["memo"].data
+    assert here.backup("extract", "latest", "--chat", "family", "--kind", "voice", "--to", "-").out == album.made["mine"].data
+
+
+def test_a_mail_draft_holds_the_note_and_what_is_known_of_it(album: Album, here: World) -> None:
+    """An .eml that mail programs open for sending: subject, facts, and the recording itself attached under a plain name."""
+    here.backup("extract", album.ids["zoe"], "--eml", "note.eml")
+    assert [path.name for path in here.folder.iterdir() if path.suffix in (".eml", ".opus")] == ["note.eml"]
+    message = email.message_from_bytes((here.folder / "note.eml").read_bytes(), policy=email.policy.default)
+    assert isinstance(message, email.message.EmailMessage)
+    assert (message["X-Unsent"], message["Subject"]) == ("1", "Voice note from Zoë Núñez – 2024-03-01 13:45")
+    body = message.get_body()
+    assert body is not None
+    assert body.get_content().splitlines()[:4] == ["From: Zoë Núñez", "Sent: 2024-03-01 13:45", "Chat: Family", "Length: 0:02"]
+    [attached] = message.iter_attachments()
+    assert (attached.get_filename(), attached.get_content_type()) == ("2024-03-01_1345_zoe-nunez_family.opus", "audio/ogg")
+    assert attached.get_content() == album.made["zoe"].data
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--to", "-", "--json"), "both want stdout"),
+        (("--to", "no/such/folder/x.opus"), "there is no folder no/such/folder"),
+        (("--format", "mp3"), "not as mp3"),
+        (("--eml", "."), "is a folder"),
+    ],
+)
+def test_an_extract_that_cannot_be_done_as_typed_leaves_nothing(here: World, words: tuple[str, ...], told: str) -> None:
+    """Exit code 2, one clear line, and no file."""
+    before = tree(here.folder)
+    assert told in here.backup("extract", "latest", *words, code=2).told
+    assert tree(here.folder) == before
