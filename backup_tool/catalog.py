@@ -608,7 +608,7 @@ class Filter(msgspec.Struct, kw_only=True):
         if not note.sent_at:
             return False
         first = last = time_of(note.sent_at)
-        if note.sent_at_from == "name":
+        if note.known_by_day:
             first = datetime.combine(first.date(), datetime.min.time()).astimezone()
             last = datetime.combine(last.date(), datetime.max.time()).astimezone()
         return (self.since is None or last >= self.since) and (self.until is None or first <= self.until)

@@ -59,6 +59,11 @@ class Note(msgspec.Struct, kw_only=True):
     missing_since: str | None = None
     damaged: Damage | None = None
 
+    @property
+    def known_by_day(self) -> bool:
+        """True where only the day is known: it was read from a file name that holds no more, and the time stands at noon UTC."""
+        return self.sent_at_from == "name" and self.sent_at is not None and self.sent_at[10:] == "T12:00:00Z"
+
 
 class Chat(msgspec.Struct, kw_only=True):
     """A conversation: every title it ever had, newest last, and its folder in the archive (chosen once)."""

@@ -92,6 +92,8 @@ class Gatherer:
         self.tally.scanned[source.name] = summary
         self.tally.chats[source.name] = summary.chats
         self.tally.problems += summary.problems
+        for warning in summary.warnings:
+            self._progress.warn(f"{source.name}: {warning}")
 
     def _read_all(self, source: Source, files: Iterator[AudioFile]) -> Iterator[tuple[AudioFile, ReadFile | FailedFile]]:
         """Read and store files: a few of them here, many by two workers, since one interpreter cannot use two processors."""

@@ -30,6 +30,9 @@ from backup_tool.sources import SourceAbsent, open_source
 PATHS = ["/voice-notes"]
 
 
+_NO_MIRRORS = "this version delivers to the first destination only"
+
+
 class Delivery(msgspec.Struct):
     """What became of a run at one destination."""
 
@@ -70,6 +73,8 @@ class RunPlan:
     """Names of sources that exist even if they are not in this run: their places stay on record."""
     destination: Destination
     destination_name: str
+    mirrors: Sequence[str]
+    """The names of further destinations, which this version does not deliver to yet: said so at every run."""
     password: Secret
     state: State
     host: str = field(default_factory=socket.gethostname)
@@ -240,10 +245,11 @@ class _Job:
         tally, stats = gatherer.tally, writer.stats
         new = sum(number >= before for number in self._ledger)
         delivery = Delivery(self._plan.destination_name, "delivered", stats.objects + 1, stats.bytes)
+        mirrors = [Delivery(name, "failed", 0, 0, _NO_MIRRORS) for name in self._plan.mirrors]
         return RunResult(
             snapshot=snapshot, notes=notes, new=new, unchanged=notes - new - gone, gone=gone, missing=tally.missing, orphan=tally.orphans,
             unreadable=len(tally.problems), damaged=self._ledger.damaged(), deleted=tally.deleted, bytes_read=tally.bytes_read,
-            bytes_added=stats.bytes, destinations=[delivery], errors=self._absent + tally.problems, seconds=0.0,
+            bytes_added=stats.bytes, destinations=[delivery, *mirrors], errors=self._absent + tally.problems, seconds=0.0,
         )  # fmt: skip
 
 

@@ -118,7 +118,7 @@ def when(note: Note) -> str:
     """The moment a note was sent, in local time; only the day where only the day is known."""
     if not note.sent_at:
         return "unknown"
-    if note.sent_at_from == "name":
+    if note.known_by_day:
         return note.sent_at[:10]
     return local(note.sent_at)
 
@@ -173,11 +173,11 @@ class _Lines(Progress):
         self._verbose = verbose
 
     def warn(self, text: str) -> None:
-        self._print(f"warning: {text}")
+        self._print(f"warning: {shown(text, 1000)}")
 
     def tell(self, text: str) -> None:
         if self._verbose:
-            self._print(text)
+            self._print(shown(text, 1000))
 
     def _print(self, text: str) -> None:
         print(text, file=sys.stderr)

@@ -33,6 +33,7 @@ def run(
         known_names=set(session.settings.sources) | session.state.names_in_use(),
         destination=session.destination,
         destination_name=session.spec.name,
+        mirrors=[spec.name for spec in session.mirrors],
         password=session.password(),
         state=session.state,
         host=session.host,
@@ -50,4 +51,8 @@ def run(
     told += [f"{number:,} {what}" for what, number in (("damaged", done.damaged), ("unreadable", done.unreadable)) if number]
     line = f"{', '.join(told)}; {console.size(done.bytes_added)} added, snapshot {done.snapshot[:8]}, {done.seconds:.1f} s"
     session.result(done, lambda: print(line))
-    return 3 if done.errors else 0
+    for mirror in session.mirrors:
+        session.progress.warn(f"nothing was sent to {mirror.name}: this version delivers to the first destination only")
+    if session.settings.retention:
+        session.progress.warn("[retention] is not applied by this version: no snapshot is forgotten")
+    return 3 if done.errors or session.mirrors else 0

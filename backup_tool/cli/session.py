@@ -74,6 +74,13 @@ class Session:
         return resolve_repository(self.common.repo, os.environ, self.settings)
 
     @cached_property
+    def mirrors(self) -> tuple[DestinationSpec, ...]:
+        """The further destinations, where none was typed and several are configured."""
+        from backup_tool.config import resolve_destinations
+
+        return resolve_destinations(self.common.repo, os.environ, self.settings)[1:]
+
+    @cached_property
     def destination(self) -> Destination:
         """The place itself."""
         from backup_tool.destinations import open_destination

@@ -86,17 +86,12 @@ def local_time(note: Note, zone: tzinfo | None = None) -> str | None:
         return None
     try:
         moment = datetime.fromisoformat(note.sent_at)
-        if known_by_day(note):
+        if note.known_by_day:
             return f"{moment.year:04}-{moment.month:02}-{moment.day:02}"
         moment = moment.astimezone(zone)
     except (ValueError, OverflowError, OSError):  # no time at all, or one that this machine's clock cannot name
         return None
     return f"{moment.year:04}-{moment.month:02}-{moment.day:02} {moment.hour:02}-{moment.minute:02}-{moment.second:02}"
-
-
-def known_by_day(note: Note) -> bool:
-    """True where only the day of a note is known: its time was read from a file name that holds no more, and stands at noon UTC."""
-    return note.sent_at_from == "name" and note.sent_at is not None and note.sent_at[10:] == "T12:00:00Z"
 
 
 def folder_name(chat: str | None) -> str:

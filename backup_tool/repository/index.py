@@ -8,7 +8,7 @@ In memory a blob costs about 180 bytes: its 32-byte id, and one int that holds e
 from __future__ import annotations
 
 from binascii import unhexlify
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
@@ -126,6 +126,7 @@ class Index:
 
     def __init__(self) -> None:
         self._packs: list[bytes] = []
+        self._ends: list[int] = []
         self._numbers: dict[bytes, int] = {}
         # pack number, offset, length and raw length, 32 bits each, in one int.
         self._places: dict[BlobKind, dict[bytes, int]] = {"data": {}, "tree": {}}
@@ -136,17 +137,40 @@ class Index:
         """Take in a pack. Adding it again changes nothing."""
         number = self._number(pack) << 96
         places, copies = self._places, self._copies
+        offset = length = 0
         for kind, id, offset, length, raw in entries:
             packed = number | offset << 64 | length << 32 | raw
             if doomed:
                 _append(self._doomed[kind], id, packed)
             elif places[kind].setdefault(id, packed) != packed:
                 _append(copies[kind], id, packed)
+        self._ends[number >> 96] = max(self._ends[number >> 96], offset + length)
+
+    def doom(self, packs: Collection[bytes]) -> None:
+        """What these packs hold is not to be built upon: they are lost, or will be. Other copies of it stay good."""
+        numbers = {self._numbers[pack] for pack in packs if pack in self._numbers}
+        for kind in BLOB_KINDS:
+            places, copies, doomed = self._places[kind], self._copies[kind], self._doomed[kind]
+            for id in [id for id, packed in places.items() if packed >> 96 in numbers]:
+                _append(doomed, id, places.pop(id))
+            for id, several in list(copies.items()):
+                for packed in several:
+                    if packed >> 96 in numbers:
+                        _append(doomed, id, packed)
+                left = [packed for packed in several if packed >> 96 not in numbers]
+                if left and id not in places:
+                    places[id] = left.pop(0)
+                copies[id] = left
+
+    def cut_short(self, sizes: Mapping[bytes, int]) -> Iterator[tuple[bytes, int]]:
+        """The packs whose blobs reach beyond the stored size that `sizes` gives (0 where it gives none), and how far they reach."""
+        return ((pack, end) for pack, end in zip(self._packs, self._ends, strict=True) if end > sizes.get(pack, 0))
 
     def _number(self, pack: bytes) -> int:
         number = self._numbers.setdefault(pack, len(self._packs))
         if number == len(self._packs):
             self._packs.append(pack)
+            self._ends.append(0)
         return number
 
     def has(self, kind: BlobKind, id: bytes) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from backup_tool.destinations.base import Destination
 from backup_tool.errors import DamagedObject, ObjectMissing, Unreachable
@@ -30,6 +30,7 @@ class IndexFiles:
         self._key = key
         self._loaded: set[str] = set()
         self._unwritten: dict[bytes, Sequence[Entry]] = {}
+        self._lost: set[bytes] = set()
         self._lock = threading.RLock()
 
     def load(self, on_damage: OnDamage | None = None, on_pack: OnPack | None = None) -> None:
@@ -64,7 +65,16 @@ class IndexFiles:
             loaded.add(name)
         for own, own_entries in self._unwritten.items():
             index.add(own, own_entries)
+        if self._lost:
+            index.doom(self._lost)
         self.index, self._loaded = index, loaded
+
+    def doom(self, packs: Iterable[bytes]) -> None:
+        """These packs are lost, whatever index files say: what they held does not count as stored, now and after every further load."""
+        with self._lock:
+            self._lost.update(packs)
+            if self._lost:
+                self.index.doom(self._lost)
 
     def read(self, name: str, size: int) -> Iterator[PackEntries]:
         """The packs of one index file. Raises DamagedObject, ObjectMissing; before the first pack."""

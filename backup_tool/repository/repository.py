@@ -266,19 +266,24 @@ class Repository:
 
         Holds the master key.
         """
-        ids = b"".join(id for kind, id, _ in self._files.index.blobs() if kind == "data") if known else b""
+        index = self._files.index
+        # Not those of packs that are doomed: they are to be stored again.
+        ids = b"".join({id for kind, id, _ in index.blobs() if kind == "data" and index.has(kind, id)}) if known else b""
         key = self._key
         return PackingOrder(key.encrypt + key.mac_k + key.mac_r, ids, pack_size, verify_writes)
 
     def adopt_loose_packs(self, report: OnDamage | None = None) -> int:
         """Write an index for the packs that no index file names: what a killed run had stored already. Gives the number of packs.
 
-        Each costs two small requests. Damaged ones go to `report`, and are left as they are.
+        Each costs two small requests. Damaged ones go to `report`, and are left as they are. So do packs that an index file names and that
+        are gone or cut short: what they held no longer counts as stored, so that whoever has it stores it again.
         """
         self._writing_lock()
         self.load_index()
         adopted = 0
-        for name, size in self.destination.list("data"):
+        stored = dict(self.destination.list("data"))
+        self._files.doom(self._lost_packs(stored, report))
+        for name, size in stored.items():
             pack = bytes.fromhex(name)
             if self._files.index.knows_pack(pack):
                 continue
@@ -294,6 +299,19 @@ class Repository:
             self._writing_lock().refuse_if_lost()
             self._files.write()
         return adopted
+
+    def _lost_packs(self, stored: dict[str, int], report: OnDamage | None) -> list[bytes]:
+        lost = []
+        for pack, end in self._files.index.cut_short({bytes.fromhex(name): size for name, size in stored.items()}):
+            try:  # a listing may lag behind
+                reason = "" if self.destination.size("data", pack.hex()) >= end else "it was cut short"
+            except ObjectMissing:
+                reason = "it is missing"
+            if reason:
+                lost.append(pack)
+                if report is not None:
+                    report(DamagedObject("pack", pack.hex(), reason))
+        return lost
 
     # Locks
 
