@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -203,14 +204,21 @@ def _says(source: str, path: str, note: Note | Known) -> int:
     )  # fmt: skip
 
 
+_ELSEWHERE = b""
+
+
 class Ledger:
-    """Every record of one host, found by what it is. Holds encoded lines: 100,000 records stay under 100 MB.
+    """Every record of one host, found by what it is. Holds the lines of new and changed records only: memory depends little on the rest.
 
     A record is named by its number. `home` is the source it was first seen in, whose folder in the archive it stands in for good.
     """
 
     def __init__(self) -> None:
         self._lines: list[bytes | None] = []
+        """None for a record that is another's now; empty for one that stands in its catalog file as it was."""
+        self._blocks: list[int] = []
+        self._ends: list[int] = []
+        self._fetches: list[Callable[[], bytes]] = []
         self._homes: list[str] = []
         self._months: list[str] = []
         self._sizes = array("q")
@@ -220,6 +228,7 @@ class Ledger:
         self._sources: set[str] = set()
         self._at_rest: dict[int, int] = {}
         self._broken: set[int] = set()
+        self._loaded = 0
         # Most runs ask for few records by what they are: these are made when first needed.
         self._indexed = 0
         self._by_message: dict[int, int] = {}
@@ -227,7 +236,8 @@ class Ledger:
         self._by_stat: dict[int, int] = {}
         self.several_places: set[int] = set()
         self.seen = bytearray()
-        self.changed: set[int] = set()
+        self.changed = bytearray()
+        """1 for a record that is new, or says something else than in its catalog file."""
         self.left: set[tuple[str, str]] = set()
         """(home, old path in the snapshot) of records that moved: their old folders need a new tree."""
         self.stale_months: set[tuple[str, str]] = set()
@@ -241,15 +251,17 @@ class Ledger:
     def __iter__(self) -> Iterator[int]:
         return (number for number, line in enumerate(self._lines) if line is not None)
 
-    def load(self, home: str, month: str, lines: Iterable[bytes], stored: Callable[[str], bool]) -> None:
-        """Take in the records of a catalog file. A file with a blob that is not `stored` is to be read again: so an archive heals."""
-        decode, at_rest, sizes = _known_decoder.decode, self._at_rest, self._sizes
-        for number, line in enumerate(lines, len(self._lines)):
+    def load(self, home: str, month: str, fetch: Callable[[], bytes], stored: Callable[[str], bool]) -> None:
+        """Take in the records of a catalog file, without keeping them in memory: `fetch` gives the file again when one is asked for.
+
+        A file with a blob that is not `stored` is to be read again: so an archive heals.
+        """
+        decode, at_rest, sizes, start = _known_decoder.decode, self._at_rest, self._sizes, len(self._lines)
+        for number, line in enumerate(fetch().splitlines(), start):
             try:
                 known = decode(line)
             except (msgspec.DecodeError, RecursionError) as broken:
                 raise CatalogDamaged(f"a catalog record is damaged: {broken}", "run 'backup check' to see all damage") from None
-            self._lines.append(line)
             sizes.append(known.size or 0)
             self._missing.append(known.missing_since is not None)
             self._damaged.append(known.damaged is not None)
@@ -262,17 +274,46 @@ class Ledger:
                 self._sources.add(place.source)
                 if whole and known.missing_since is None:
                     at_rest[_says(place.source, place.path, known)] = number
-        more = len(self._lines) - len(self._homes)
+        more = len(sizes) - start
+        self._lines += [_ELSEWHERE] * more
         self._homes += [home] * more
         self._months += [month] * more
         self.seen += bytes(more)
+        self.changed += bytes(more)
+        self._loaded = len(self._lines)
+        if more:
+            self._blocks.append(start)
+            self._ends.append(start + more)
+            self._fetches.append(fetch)
 
     def _catch_up(self) -> None:
-        for number in range(self._indexed, len(self._lines)):
+        """Enter the records that are not found by what they are yet, a catalog file at a time."""
+        while self._indexed < len(self._lines):
+            start = self._indexed
+            block = self._block(start)
+            lines = [self._lines[start]] if block is None else self._fetches[block]().splitlines()
+            for number, line in enumerate(lines, start):
+                current = self._lines[number]
+                if current is not None:
+                    self._index(number, _known_decoder.decode(current or line or b""))
+            self._indexed = start + len(lines)
+
+    def _block(self, number: int) -> int | None:
+        """Which catalog file the record was loaded from; None for a new one."""
+        block = bisect_right(self._blocks, number) - 1
+        end = self._ends[block] if block >= 0 else 0
+        return block if number < end else None
+
+    def _line(self, number: int) -> bytes:
+        line = self._lines[number]
+        if line == _ELSEWHERE and (block := self._block(number)) is not None:
+            start = self._blocks[block]
+            for one, fetched in enumerate(self._fetches[block]().splitlines(), start):
+                if self._lines[one] == _ELSEWHERE:
+                    self._lines[one] = fetched
             line = self._lines[number]
-            if line is not None:
-                self._index(number, _known_decoder.decode(line))
-        self._indexed = len(self._lines)
+        assert line
+        return line
 
     def _index(self, number: int, known: Known | Note) -> None:
         message = message_of(known)
@@ -285,14 +326,13 @@ class Ledger:
                 self._by_file[key] = [there, number]
         elif number not in there:
             there.append(number)
-        if known.id is not None and number not in self._broken:
+        # New records need no entry there: a run lists each file once.
+        if number < self._loaded and known.id is not None and number not in self._broken:
             self._by_stat[hash((known.original_path, known.size, known.mtime_ns))] = number
 
     def note(self, number: int) -> Note:
         """The record. A copy: change it with `put`."""
-        line = self._lines[number]
-        assert line is not None
-        return decode_note(line)
+        return decode_note(self._line(number))
 
     def home(self, number: int) -> str:
         """The source in whose folder the record stands."""
@@ -368,14 +408,14 @@ class Ledger:
         if self._indexed == number:
             self._index(number, note)
             self._indexed += 1
-        self.changed.add(number)
+        self.changed.append(1)
         self.stale_months.add((home, month))
         return number
 
     def put(self, number: int, note: Note) -> None:
         """What is known of the record from now on; nothing happens where that is what it said."""
         line = encode_note(note)
-        if line == self._lines[number]:
+        if line == self._line(number):
             return
         self._stale(number)
         self._lines[number] = line
@@ -387,12 +427,12 @@ class Ledger:
         if number < self._indexed:
             self._broken.discard(number)
             self._index(number, note)
-        self.changed.add(number)
+        self.changed[number] = 1
         self.stale_months.add((self._homes[number], self._months[number]))
 
-    def rewrite(self, number: int, line: bytes) -> None:
-        """The record as it was written: it has its path now."""
-        self._lines[number] = line
+    def let_go(self, number: int) -> None:
+        """The record was written: nobody asks for it again. Frees its memory."""
+        self._lines[number] = _ELSEWHERE
 
     def drop(self, number: int) -> None:
         """The record is another's from now on."""
@@ -400,7 +440,7 @@ class Ledger:
         self._lines[number] = None
         self._sizes[number] = self._missing[number] = self._damaged[number] = 0
         self._dropped += 1
-        self.changed.discard(number)
+        self.changed[number] = 0
 
     def _stale(self, number: int) -> None:
         old, home = self.note(number), self._homes[number]
@@ -489,59 +529,45 @@ class View:
     """
 
     def __init__(self) -> None:
-        self._entries: list[Entry | None] = []
-        self._by_message: dict[tuple[str, str], int] = {}
-        self._by_file: dict[tuple[str | None, str], list[int]] = {}
+        self._entries: list[Entry] = []
+        """By number: of two, the one with the lower number is the newer."""
+        self._messages: dict[tuple[str, str, str | None], int] = {}
+        self._bare: dict[tuple[str | None, str], int] = {}
+        self._of_file: dict[tuple[str | None, str], set[int]] = {}
+        """The messages of each file: one recording may stand in several chats."""
 
     def __iter__(self) -> Iterator[Entry]:
-        return (item for item in self._entries if item is not None)
+        absorbed: set[int] = set()
+        joined: dict[int, Entry] = {}
+        for file, number in self._bare.items():
+            for message in sorted(self._of_file.get(file, ())):
+                bare, known = self._entries[number], joined.get(message, self._entries[message])
+                joined[message] = _joined(bare, known) if number < message else _joined(known, bare)
+                absorbed.add(number)
+        return (joined.get(number, item) for number, item in enumerate(self._entries) if number not in absorbed)
 
     def add(self, item: Entry) -> None:
         """Merge one more record into the view."""
-        same = self._same(item)
-        if not same:
+        message, file = message_of(item), (item.id, file_name(item.original_path))
+        new = len(self._entries)
+        number = self._bare.setdefault(file, new) if message is None else self._messages.setdefault((*message, item.id), new)
+        if number == new:
             self._entries.append(item)
-            self._index(len(self._entries) - 1)
-            return
-        first, *others = same
-        self._merge(first, item)
-        for other in others:
-            if message_of(item) is not None and (lesser := self._entries[other]) is not None:
-                self._merge(first, lesser)
-                self._entries[other] = None
-
-    def _same(self, item: Entry) -> list[int]:
-        message = message_of(item)
-        here = [n for n in self._by_file.get((item.id, file_name(item.original_path)), ()) if self._entries[n] is not None]
-        if message is None:
-            return here[:1]
-        named = self._by_message.get(message)
-        own = [] if named is None or (there := self._entries[named]) is None or there.id != item.id else [named]
-        return own + [n for n in here if n not in own and (other := self._entries[n]) is not None and message_of(other) is None]
-
-    def _merge(self, number: int, item: Entry) -> None:
-        first = self._entries[number]
-        assert first is not None
-        # The entry that came first is the newer one: it says what both know.
-        merged = learn(item, first)
-        both = msgspec.structs.replace(
-            first, **{f: getattr(merged, f) for f in Note.__struct_fields__ if f not in ("path", "missing_since")}
-        )
-        both.hosts = first.hosts + [host for host in item.hosts if host not in first.hosts]
-        if item.host != first.host and not set(item.hosts) <= set(first.hosts):
-            both.missing_since = max(first.missing_since, item.missing_since) if first.missing_since and item.missing_since else None
-        self._entries[number] = both
-        self._index(number)
-
-    def _index(self, number: int) -> None:
-        item = self._entries[number]
-        assert item is not None
-        message = message_of(item)
+        else:
+            self._entries[number] = _joined(self._entries[number], item)
         if message is not None:
-            self._by_message.setdefault(message, number)
-        numbers = self._by_file.setdefault((item.id, file_name(item.original_path)), [])
-        if number not in numbers:
-            numbers.append(number)
+            self._of_file.setdefault(file, set()).add(number)
+
+
+def _joined(newer: Entry, older: Entry) -> Entry:
+    """Two entries as one: the newer says what both know, and where it lies."""
+    learned = learn(older, newer)
+    fields = {name: getattr(learned, name) for name in Note.__struct_fields__ if name not in ("path", "missing_since")}
+    both = msgspec.structs.replace(newer, **fields)
+    both.hosts = newer.hosts + [host for host in older.hosts if host not in newer.hosts]
+    if len(both.hosts) > len(newer.hosts):
+        both.missing_since = max(newer.missing_since, older.missing_since) if newer.missing_since and older.missing_since else None
+    return both
 
 
 # --- finding ---------------------------------------------------------------------------------------------

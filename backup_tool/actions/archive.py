@@ -25,7 +25,7 @@ from backup_tool.catalog import (
     file_name,
     time_text,
 )
-from backup_tool.errors import IntegrityError, UsageError
+from backup_tool.errors import DamagedObject, IntegrityError, UsageError
 from backup_tool.models import Chat, Place, Problem
 from backup_tool.names import shown
 from backup_tool.repository import Node, Repository, Snapshot
@@ -57,9 +57,9 @@ def ours(snapshot: Snapshot) -> bool:
     return (snapshot.program_version or "").startswith("backup ")
 
 
-def source_folders(repository: Repository, snapshot: Snapshot) -> dict[str, SourceFolder] | None:
-    """The sources of a snapshot by name; None for a snapshot without a catalog (another program's)."""
-    top = _child(repository, snapshot.tree, TOP)
+def source_folders(repository: Repository, root: str) -> dict[str, SourceFolder] | None:
+    """The sources in a snapshot's tree by name; None for a snapshot without a catalog (another program's)."""
+    top = _child(repository, root, TOP)
     if top is None:
         return None
     folders = {}
@@ -120,21 +120,31 @@ def find_snapshot(snapshots: list[Snapshot], wanted: str) -> Snapshot:
     raise UsageError(f'{what} "{shown(wanted)}"', "'backup snapshots' lists them; give 4 or more characters of an id, or latest")
 
 
+def problem_of(damaged: DamagedObject) -> Problem:
+    """A damaged object, to be named among what was left out."""
+    return Problem(f"{damaged.kind} {damaged.name[:16]}", damaged.reason)
+
+
 class Archive:
     """The archive view of an open repository, or the view of one snapshot."""
 
     def __init__(self, repository: Repository, snapshot: str | None = None) -> None:
         self.repository = repository
-        snapshots = repository.snapshots()
+        self.damage: list[DamagedObject] = []
+        """Snapshots and index files that cannot be read. What others know of the notes is the view all the same."""
+        snapshots = repository.snapshots(self.damage.append)
+        self._refuse_damaged(snapshot, any_left=bool(snapshots))
         self.snapshots = tips(snapshots) if snapshot is None else [find_snapshot(snapshots, snapshot)]
-        repository.load_index()
+        repository.load_index(self.damage.append)
+        if any(damaged.kind == "index" for damaged in self.damage):
+            repository.know_loose_packs()
         self.problems: list[Problem] = []
-        """What could not be taken from a snapshot of another program; filled while `entries` runs."""
-        self._folders = [(one, source_folders(repository, one)) for one in self.snapshots]
+        """What is not in the view: `damage`, and what could not be taken from other programs' snapshots. Filled while `entries` runs."""
+        self._folders = [(one, source_folders(repository, one.tree)) for one in self.snapshots]
 
     def entries(self) -> Iterator[Entry]:
         """Every note, oldest first, undated last. One snapshot with a catalog streams; several are merged in memory."""
-        self.problems = []
+        self.problems = list(map(problem_of, self.damage))
         if len(self._folders) == 1 and self._folders[0][1] is not None:
             yield from self._stream(self.snapshots[0], self._folders[0][1])
             return
@@ -145,6 +155,12 @@ class Archive:
                 if item.id not in deleted:
                     view.add(item)
         yield from sorted(view, key=by_time)
+
+    def _refuse_damaged(self, wanted: str | None, *, any_left: bool) -> None:
+        """A damaged snapshot that was asked for by name, or is all there is, is no view at all."""
+        for damaged in self.damage:
+            if not any_left or (wanted is not None and len(wanted) >= 4 and damaged.name.startswith(wanted.lower())):
+                raise damaged
 
     def chats(self) -> list[Chat]:
         """Every chat of the view with every title it ever had; one of several sources is there once."""

@@ -75,7 +75,10 @@ class Bundler:
         self._previous = previous
 
     def write(self, deleted: dict[str, bytes]) -> str:
-        """Write catalogs and trees; the id of the snapshot's tree. `deleted` are the `deleted.jsonl` by source, as they stand."""
+        """Write catalogs and trees; the id of the snapshot's tree. `deleted` are the `deleted.jsonl` by source, as they stand.
+
+        The ledger's records are let go of as they are written: it answers no questions afterwards.
+        """
         stale: dict[str, dict[str, list[int]]] = defaultdict(dict)
         for home, month in self._ledger.stale_months:
             stale[home][month] = []
@@ -115,10 +118,10 @@ class Bundler:
         for note, number in notes:
             chat = _part(note.path or "")[0]
             parts[chat].append(note)
-            if number in self._ledger.changed:
+            if self._ledger.changed[number]:
                 changed.add(chat)
             lines.append(encode_note(note))
-            self._ledger.rewrite(number, lines[-1])
+            self._ledger.let_go(number)
         for chat in changed:
             by_chat[chat][month] = self._folder(month, map(_node, parts[chat])) if parts[chat] else None
         return self._file(f"{month}.jsonl", lines, _start_of(month))

@@ -81,7 +81,7 @@ class _CatalogCheck:
         for one in snapshots:
             severity: Literal["error", "warning"] = "error" if ours(one) else "warning"
             try:
-                for source, folder in (source_folders(self._repository, one) or {}).items():
+                for source, folder in (source_folders(self._repository, one.tree) or {}).items():
                     for message in self._check_source(folder):
                         text = f"snapshot {one.id[:8]}, source {shown(source)}: {message}"
                         findings.setdefault(message, Finding(severity, "catalog", one.id, text))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import BinaryIO
 
-from backup_tool.actions.archive import Archive, check_prefix, pick, read_note
+from backup_tool.actions.archive import Archive, check_prefix, pick, problem_of, read_note
 from backup_tool.actions.find import Wanted, find
 from backup_tool.actions.restore import Restored, RestoredFile, only_original
 from backup_tool.catalog import Entry, time_ns
@@ -32,8 +32,16 @@ def extract(
     """
     only_original(format)
     check_prefix(note)
-    item = pick(find(archive, wanted), note)
     done = Restored()
+    try:
+        item = pick(find(archive, wanted), note)
+    except UsageError:
+        # Perhaps it is in what cannot be read.
+        if archive.damage:
+            raise archive.damage[0] from None
+        raise
+    for damaged in archive.damage:
+        done.left_out(problem_of(damaged), damaged.exit_code)
     if stdout is not None:
         for data in read_note(archive.repository, item):
             stdout.write(data)

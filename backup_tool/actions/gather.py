@@ -17,6 +17,7 @@ from backup_tool.actions.worker import FailedFile, ReadFile, store_file
 from backup_tool.actions.workers import MANY_BYTES, MANY_FILES, StoringWorkers
 from backup_tool.catalog import Ledger, enter
 from backup_tool.models import Chat, Damage, Note, Place, Problem, Progress
+from backup_tool.names import safe_name
 from backup_tool.repository import Writer
 from backup_tool.sources.base import AudioFile, Scan, Source, Summary
 
@@ -159,7 +160,7 @@ class Gatherer:
     def _enter(self, source: Source, file: AudioFile, note: Note) -> None:
         place = Place(source.name, file.path)
         note.size, note.found, note.first_seen = file.size, [place], self._now
-        for number in enter(self.ledger, source.name, note):
+        for number in enter(self.ledger, safe_name(source.name), note):
             self.ledger.seen[number] = 1
             if number < self._first_new:
                 self._places.setdefault(number, set()).add(place)

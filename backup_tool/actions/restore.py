@@ -89,6 +89,8 @@ def restore(
     done = Restored()
     for problem in archive.problems:
         done.left_out(problem, 3)
+    if archive.damage:
+        done.codes.add(IntegrityError.exit_code)
     jobs = [_Job(item, names.of(item) if layout == "chat" else original_parts(item)) for item in chosen]
     if dry_run:
         for job in jobs:

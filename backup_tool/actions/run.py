@@ -24,10 +24,11 @@ from backup_tool.catalog import Ledger, decode_chats, decode_deleted, decode_not
 from backup_tool.config import SourceSpec
 from backup_tool.destinations.base import Destination
 from backup_tool.models import Problem, Progress, Secret
-from backup_tool.repository import Repository, Snapshot, Writer
+from backup_tool.repository import Node, Repository, Snapshot, Writer
 from backup_tool.sources import SourceAbsent, open_source
 
 PATHS = ["/voice-notes"]
+_MONTHS_AT_ONCE = 24
 
 
 _NO_MIRRORS = "this version delivers to the first destination only"
@@ -112,11 +113,15 @@ class _Job:
     def run(self) -> RunResult:
         parent = self._load()
         before = self._ledger.numbers()
-        with self._repository.writer(pack_size=self._plan.pack_size, verify_writes=self._plan.verify_writes) as writer:
+        with self._writer() as writer:
             gatherer = self._gather(writer)
-            snapshot = self._write(writer, gatherer, parent)
+            new = sum(number >= before for number in self._ledger)
+            snapshot = self._write(writer, parent)
         self._remember()
-        return self._result(snapshot, writer, gatherer, before)
+        return self._result(snapshot, new, writer, gatherer)
+
+    def _writer(self) -> Writer:
+        return self._repository.writer(pack_size=self._plan.pack_size, verify_writes=self._plan.verify_writes)
 
     def _remember(self) -> None:
         """What this run saw, so that `check` can tell what disappears; one that is gone already stays remembered until a person says so."""
@@ -128,20 +133,27 @@ class _Job:
         snapshots = [one for one in self._repository.snapshots() if one.hostname == self._plan.host]
         self._repository.load_index()
         self._repository.adopt_loose_packs()
-        with_catalog = [(one, folders) for one in tips(snapshots) if (folders := source_folders(self._repository, one)) is not None]
+        with_catalog = [(one, folders) for one in tips(snapshots) if (folders := source_folders(self._repository, one.tree)) is not None]
+        self._merged = {one.id for one, _ in with_catalog}
         if not with_catalog:
             return None
-        (newest, self._previous), *others = with_catalog
-        for home, folder in self._previous.items():
-            months = folder.months()
-            for month, data in zip(months, catalog_files(self._repository, [folder.catalog[f"{m}.jsonl"] for m in months]), strict=True):
-                self._ledger.load(home, month, data.splitlines(), self._is_stored)
-            self._load_chats(home, folder)
-        for one, folders in others:
-            self._merge(folders)
-            self._merged.add(one.id)
-        self._merged.add(newest.id)
+        (newest, folders), *others = with_catalog
+        self._start_from(folders)
+        for _, more in others:
+            self._merge(more)
         return newest
+
+    def _start_from(self, folders: dict[str, SourceFolder]) -> None:
+        """Take in the records of one tree as they stand."""
+        self._ledger, self._chats, self._previous = Ledger(), Chats(), folders
+        for home, folder in folders.items():
+            months = folder.months()
+            for start in range(0, len(months), _MONTHS_AT_ONCE):
+                some = months[start : start + _MONTHS_AT_ONCE]
+                nodes = [folder.catalog[f"{month}.jsonl"] for month in some]
+                for month, node, data in zip(some, nodes, catalog_files(self._repository, nodes), strict=True):
+                    self._ledger.load(home, month, _CatalogFile(self._repository, node, data), self._is_stored)
+            self._load_chats(home, folder)
 
     def _is_stored(self, blob: str) -> bool:
         return self._repository.has("data", blob)
@@ -206,14 +218,14 @@ class _Job:
                 note.chat = titles[note.chat_id]
                 self._ledger.put(number, note)
 
-    def _write(self, writer: Writer, gatherer: Gatherer, parent: Snapshot | None) -> str:
+    def _write(self, writer: Writer, parent: Snapshot | None) -> str:
         """Catalogs and trees, then packs, then the index, then the snapshot: it exists only when all it names is stored (promise 2)."""
         bundler = Bundler(self._repository, writer, self._ledger, self._chats, self._previous)
         tree = bundler.write(self._deleted)
         writer.finish()
-        while self._take_over_others():
-            tree = Bundler(self._repository, writer, self._ledger, self._chats, self._previous).write(self._deleted)
-            writer.finish()
+        while self._take_over_others(tree):
+            with self._writer() as more:
+                tree = Bundler(self._repository, more, self._ledger, self._chats, self._previous).write(self._deleted)
         notes, _, size = self._ledger.totals()
         return self._repository.save_snapshot(
             Snapshot(
@@ -228,22 +240,23 @@ class _Job:
             )
         )
 
-    def _take_over_others(self) -> bool:
+    def _take_over_others(self, tree: str) -> bool:
         """Snapshots of this host that another run wrote meanwhile: their records join ours, so that neither run hides the other's."""
         new = [
             one for one in tips([s for s in self._repository.snapshots() if s.hostname == self._plan.host]) if one.id not in self._merged
         ]
-        if new:
-            self._repository.load_index()
+        if not new:
+            return False
+        self._repository.load_index()
+        self._start_from(source_folders(self._repository, tree) or {})
         for one in new:
             self._merged.add(one.id)
-            self._merge(source_folders(self._repository, one) or {})
-        return bool(new)
+            self._merge(source_folders(self._repository, one.tree) or {})
+        return True
 
-    def _result(self, snapshot: str, writer: Writer, gatherer: Gatherer, before: int) -> RunResult:
+    def _result(self, snapshot: str, new: int, writer: Writer, gatherer: Gatherer) -> RunResult:
         notes, gone, _ = self._ledger.totals()
         tally, stats = gatherer.tally, writer.stats
-        new = sum(number >= before for number in self._ledger)
         delivery = Delivery(self._plan.destination_name, "delivered", stats.objects + 1, stats.bytes)
         mirrors = [Delivery(name, "failed", 0, 0, _NO_MIRRORS) for name in self._plan.mirrors]
         return RunResult(
@@ -251,6 +264,19 @@ class _Job:
             unreadable=len(tally.problems), damaged=self._ledger.damaged(), deleted=tally.deleted, bytes_read=tally.bytes_read,
             bytes_added=stats.bytes, destinations=[delivery, *mirrors], errors=self._absent + tally.problems, seconds=0.0,
         )  # fmt: skip
+
+
+class _CatalogFile:
+    """A catalog file that was just read, and is read again when it is asked for again: so it need not stay in memory."""
+
+    def __init__(self, repository: Repository, node: Node, data: bytes) -> None:
+        self._repository = repository
+        self._node = node
+        self._data: bytes | None = data
+
+    def __call__(self) -> bytes:
+        data, self._data = self._data, None
+        return read_node(self._repository, self._node) if data is None else data
 
 
 def _joined(one: bytes, other: bytes) -> bytes:

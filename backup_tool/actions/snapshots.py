@@ -27,7 +27,7 @@ def snapshots(repository: Repository) -> list[SnapshotRow]:
 
 
 def _row(repository: Repository, one: Snapshot) -> SnapshotRow:
-    folders = source_folders(repository, one)
+    folders = source_folders(repository, one.tree)
     notes, size = _counts(repository, one)
     return SnapshotRow(one.id, one.time, one.hostname, sorted(folders) if folders is not None else [FOREIGN], notes, size)
 

@@ -113,8 +113,6 @@ class OggWalk:
             self._zeros_at_end = True
             return len(data)
         self._wrong("crc-mismatch")
-        for stream in self._streams.values():
-            stream.next_number = None
         if self._losses > _MOST_LOSSES:
             return len(data)
         return found if found >= 0 else max(at + 1, len(data) - 3)

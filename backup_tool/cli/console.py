@@ -44,7 +44,7 @@ def confirm(question: str) -> bool:
 
 def quoted(text: str) -> str:
     """For a command to type: safe in a shell, safe on a terminal."""
-    return shlex.quote(shown(text))
+    return shlex.quote(shown(text, 1000))
 
 
 def one_line(text: str) -> str:
@@ -79,14 +79,16 @@ def print_json(value: Any) -> None:
 
     encoder = msgspec.json.Encoder()
     if isinstance(value, (dict, list, str, int, float)) or value is None or not isinstance(value, Iterable):
-        out = encoder.encode(value)
+        out: bytes | bytearray = encoder.encode(value)
     else:
         buffer = bytearray(b"[")
         for item in value:
             buffer += (b"" if len(buffer) == 1 else b",\n") + encoder.encode(item)
-        out = bytes(buffer + b"]")
+        buffer += b"]"
+        out = buffer
     sys.stdout.flush()
-    sys.stdout.buffer.write(out + b"\n")
+    sys.stdout.buffer.write(out)
+    sys.stdout.buffer.write(b"\n")
     sys.stdout.buffer.flush()
 
 

@@ -31,7 +31,7 @@ def run(
         sources=chosen.sources,
         typed=chosen.typed,
         known_names=set(session.settings.sources) | session.state.names_in_use(),
-        destination=session.destination,
+        destination=session.place(),
         destination_name=session.spec.name,
         mirrors=[spec.name for spec in session.mirrors],
         password=session.password(),
@@ -45,7 +45,7 @@ def run(
     told = [f"{console.count(done.new, 'new note')}", f"{done.unchanged:,} unchanged"]
     told += [
         f"{number:,} {what}"
-        for what, number in (("gone from the phone", done.gone), ("missing", done.missing), ("orphans", done.orphan))
+        for what, number in (("gone from the phone", done.gone), ("missing", done.missing), ("orphan", done.orphan))
         if number
     ]
     told += [f"{number:,} {what}" for what, number in (("damaged", done.damaged), ("unreadable", done.unreadable)) if number]

@@ -70,7 +70,7 @@ def _tell_count(count: "Count") -> None:
     )
     for number, what in (
         (count.missing, "missing: the database has the message, the device has no file (--show missing)"),
-        (count.orphan, "orphans: files without a message (--show orphan)"),
+        (count.orphan, "orphan: a file without a message (--show orphan)"),
         (count.damaged, "damaged: archived as they are (--show damaged)"),
         (count.unreadable, "unreadable"),
     ):

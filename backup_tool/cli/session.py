@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backup_tool.cli import console
+from backup_tool.names import shown
 
 if TYPE_CHECKING:
     from backup_tool.actions.archive import Archive
@@ -105,14 +106,16 @@ class Session:
         """The open repository."""
         from backup_tool.repository import Repository
 
+        return Repository.open(self.place(), self.password())
+
+    def place(self) -> Destination:
+        """The place itself, where there is a repository. Raises NoRepository with the command to type."""
         if not self.destination.exists():
             from backup_tool.errors import NoRepository
 
-            raise NoRepository(f"no repository at {self.spec.label}", self._how_to_init())
-        return Repository.open(self.destination, self.password())
-
-    def _how_to_init(self) -> str:
-        return f"is the disk mounted? a new repository is made by: backup init --repo {console.quoted(self.spec.label)}"
+            hint = f"is the disk mounted? a new repository is made by: backup init --repo {console.quoted(self.spec.label)}"
+            raise NoRepository(f"no repository at {shown(self.spec.label)}", hint)
+        return self.destination
 
     def archive(self, snapshot: str | None = None) -> Archive:
         """The archive view, or one snapshot."""

@@ -37,7 +37,9 @@ class Findings:
         self._lock = threading.Lock()
 
     def add(self, severity: Severity, kind: str, name: str, message: str) -> None:
-        """One more."""
+        """One more. Its message names the object, too."""
+        if name[:16] not in message:
+            message = f"{kind} {name[:16]}: {message}"
         with self._lock:
             if len(self._found) < _MOST:
                 self._found.append(Finding(severity, kind, name, message))

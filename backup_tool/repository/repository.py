@@ -283,22 +283,34 @@ class Repository:
         adopted = 0
         stored = dict(self.destination.list("data"))
         self._files.doom(self._lost_packs(stored, report))
+        for pack, entries in self._loose_packs(stored, report):
+            self._files.confirm(pack, entries)
+            adopted += 1
+        if adopted:
+            self._writing_lock().refuse_if_lost()
+            self._files.write()
+        return adopted
+
+    def know_loose_packs(self) -> None:
+        """Take packs that no index file names into the index in memory: for reading on where an index file is damaged. Writes nothing.
+
+        Each costs two small requests. Damaged ones are passed over.
+        """
+        for pack, entries in self._loose_packs(dict(self.destination.list("data")), None):
+            self._files.index.add(pack, entries)
+
+    def _loose_packs(self, stored: dict[str, int], report: OnDamage | None) -> Iterator[tuple[bytes, list[Entry]]]:
         for name, size in stored.items():
             pack = bytes.fromhex(name)
             if self._files.index.knows_pack(pack):
                 continue
             try:
-                self._files.confirm(pack, self.pack_header(name, size))
-                adopted += 1
+                yield pack, self.pack_header(name, size)
             except DamagedObject as error:
                 if report is not None:
                     report(error)
             except ObjectMissing:
                 continue
-        if adopted:
-            self._writing_lock().refuse_if_lost()
-            self._files.write()
-        return adopted
 
     def _lost_packs(self, stored: dict[str, int], report: OnDamage | None) -> list[bytes]:
         lost = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 
@@ -92,6 +93,13 @@ def test_a_wave_file_from_a_recorder_that_cannot_seek_is_whole() -> None:
     """Sizes left open while recording are no damage."""
     check(inspect(sounds.wav(1, data_size=0xFFFFFFFF, riff_size=0xFFFFFFFF)), "audio/wav", 1)
     check(inspect(sounds.wav(1, data_size=0, riff_size=0)), "audio/wav", 1)
+
+
+def test_a_wave_file_with_a_chunk_of_odd_length_is_whole() -> None:
+    """Remarks of an odd number of bytes before the sound, which are filled up to an even one, disturb nothing."""
+    plain = sounds.wav(1)
+    remark = struct.pack("<4sI", b"LIST", 3) + b"abc\0"
+    check(inspect(plain[:4] + struct.pack("<I", len(plain) - 8 + len(remark)) + plain[8:36] + remark + plain[36:]), "audio/wav", 1)
 
 
 def test_tags_around_the_frames_are_no_sound_and_no_damage() -> None:

@@ -61,12 +61,12 @@ def measure(command: Sequence[str], env: dict[str, str], out: Path | None = None
     return Measure(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1000)
 
 
-def make_corpus(folder: Path, notes: int, typical_bytes: int, first: int = 0) -> int:
-    """Generated Opus notes, sizes log-normal, in week folders as a phone has them; the number of bytes."""
+def make_corpus(folder: Path, notes: int, typical_bytes: int, first: int = 0, a_day: int = 10) -> int:
+    """Generated Opus notes, sizes log-normal, `a_day` of them in week folders as a phone has them; the number of bytes."""
     noise = random.Random(first)
     total = 0
     for number in range(first, first + notes):
-        day = FIRST_DAY + timedelta(days=number // 10)
+        day = FIRST_DAY + timedelta(days=number // a_day)
         week = folder / "Media" / "WhatsApp Voice Notes" / f"{day:%Y}{(day.timetuple().tm_yday + 6) // 7:02}"
         week.mkdir(parents=True, exist_ok=True)
         size = min(max(noise.lognormvariate(math.log(typical_bytes), 0.6), 800), 60 * typical_bytes)
@@ -175,7 +175,7 @@ def show(row: Row) -> None:
 def memory(work: Path, notes: int) -> None:
     """Peak memory over many small notes: first run, second run, list."""
     store = work / "many"
-    make_corpus(store, notes, 1500)
+    make_corpus(store, notes, 1500, a_day=max(10, notes // 2500))
     bench = Bench(work, store)
     shutil.rmtree(bench.ours, ignore_errors=True)
     measure([*bench.backup, "init"], bench.env)

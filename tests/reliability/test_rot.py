@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 
+from tests.reliability.kills import MANY
 from tests.reliability.world import World, add_notes, cheapen, hashes, new_world
-from tests.repository.forge import seal, sha
+from tests.repository.forge import sha, unseal
 
 Damage = Callable[[Path, Path], None]
 
@@ -87,29 +89,140 @@ def objects(world: World, kind: str) -> list[Path]:
         found = world.objects({"key": "keys", "snapshot": "snapshots"}.get(kind, kind))
     else:
         notes = world.notes()
-        what = {path: {"tree" if type_ == "tree" else "audio" if id in notes else "catalog" for type_, id in blobs} for path, blobs in world.packs().items()}
+        what = {
+            path: {"tree" if type_ == "tree" else "audio" if id in notes else "catalog" for type_, id in blobs}
+            for path, blobs in world.packs().items()
+        }
         found = [path for path, kinds in what.items() if kinds == {kind}]
     assert len(found) == 2
     return sorted(found, key=lambda path: path.stat().st_mtime_ns)
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["older", "newer"])
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_probe(world: World, tmp_path: Path, kind: str, way: str, which: int) -> None:
-    """probe"""
+CASES = [(kind, way, 1 if kind != "config" else 0) for kind in KINDS for way in WAYS]
+# How reading and running may end with damage of that kind: going on with the rest, or not at all.
+ENDS: dict[str, tuple[int, ...]] = {
+    "config": (5, 10), "key": (0, 5), "snapshot": (0, 3, 5), "index": (0, 3, 5), "audio": (0, 5), "catalog": (5,), "tree": (0, 5),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "way", "which"), CASES, ids=lambda part: str(part))
+def test_damage_is_named_and_no_note_comes_back_wrong(world: World, tmp_path: Path, kind: str, way: str, which: int) -> None:
+    """`check` names what is damaged; `list`, `restore` and `run` go on with the rest, or say in one line why they cannot."""
     two = objects(world, kind)
-    path = two[which]
-    WAYS[way](path, two[1 - which])
-    notes = world.notes()
-    out = []
-    for words in (["check", "--read-data"], ["check"], ["list"], ["restore", "--to", tmp_path / "out"], ["run"], ["check", "--read-data"]):
-        ended = world.start(*words).wait()
-        named = path.name[:16] in ended.err or path.name[:8] in ended.err
-        extra = ""
-        if words[0] == "restore":
-            got = hashes(tmp_path / "out") if (tmp_path / "out").exists() else Counter()
-            extra = f"{sum(got.values())}/{sum(notes.values())}"
-        out.append(f"{words[0]}={ended.code}{'n' if named else ''}{extra} [{ended.err.splitlines()[0][:110] if ended.err else ended.out.splitlines()[-1][:60]}]")
-    with open("/tmp/s2/rot.txt", "a") as f:
-        f.write(f"{kind} {way} {which}\n   " + "\n   ".join(out) + "\n")
+    if (kind, way) == ("key", "delete"):
+        two[1 - which].unlink()  # one of two is missed by nobody
+    WAYS[way](two[which], two[1 - which])
+
+    told = world.backup("check", "--read-data", code=10 if (kind, way) == ("config", "delete") else 5)
+    assert any(name in told.err for name in names_to_be_told(world, kind, way, two, which)), told.err
+    world.backup("list", code=ENDS[kind])
+    restored = world.backup("restore", "--to", tmp_path / "out", code=ENDS[kind])
+    given = hashes(tmp_path / "out") if (tmp_path / "out").exists() else Counter()
+    assert given <= world.notes()
+    # A removed snapshot leaves no trace in the archive: that it is gone is for `check` to say, which remembers it.
+    assert restored.code or given == world.notes() or (kind, way, which) == ("snapshot", "delete", 1)
+    world.backup("run", code=ENDS[kind])
+
+
+def names_to_be_told(world: World, kind: str, way: str, two: list[Path], which: int) -> list[str]:
+    """What the report of `check` must hold: one of these."""
+    if (kind, way) == ("key", "delete"):
+        return ["error: the repository has no key files: nothing can open it"]
+    if (kind, way) == ("config", "delete"):
+        return [f"error: no repository at {world.repo}"]
+    if (kind, way) == ("index", "delete"):  # its name is known nowhere; the snapshots that cannot be read without it are told
+        return [f"snapshot {path.name[:8]}" for path in world.objects("snapshots")]
+    return [path.name[:16] for path in (two if way == "swap" else [two[which]])]
+
+
+@pytest.mark.parametrize("way", ["flip", "truncate", "empty", "delete"])
+@pytest.mark.parametrize("which", [0, 1], ids=["older", "newer"])
+def test_a_damaged_audio_pack_costs_its_own_notes_alone(world: World, tmp_path: Path, way: str, which: int) -> None:
+    """Every note outside the damage comes back, exit 5, each of the others is named; by extract, one that is whole comes back as ever."""
+    path = objects(world, "audio")[which]
+    inside = [id for _, id in world.packs()[path]]
+    WAYS[way](path, path)
+    lost = {"flip": 1, "truncate": 1 + len(inside) // 2, "empty": len(inside), "delete": len(inside)}[way]
+    ended = world.backup("restore", "--to", tmp_path / "out", "--json", code=5)
+    document = json.loads(ended.out)
+    whole = hashes(tmp_path / "out")
+    assert world.notes() - whole == Counter(set(world.notes()) - set(whole))
+    assert 0 < sum((world.notes() - whole).values()) <= lost
+    assert set(world.notes() - whole) <= set(inside)
+    assert len(document["errors"]) == sum((world.notes() - whole).values())
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.name.endswith(".part")]
+    damaged = next(iter(world.notes() - whole))
+    world.backup("extract", damaged, "--to", tmp_path / "one", code=5)
+    assert not (tmp_path / "one").exists()
+    world.backup("extract", next(iter(whole)), "--to", tmp_path / "other")
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "index"])
+@pytest.mark.parametrize("way", ["flip", "truncate", "empty"])
+def test_one_damaged_snapshot_or_index_keeps_nothing_else_back(world: World, tmp_path: Path, kind: str, way: str) -> None:
+    """Where the first night's snapshot or index is damaged, everything comes back all the same, with exit 5 and its name."""
+    path = objects(world, kind)[0]
+    WAYS[way](path, path)
+    ended = world.backup("restore", "--to", tmp_path / "out", code=5)
+    assert f"{kind} {path.name[:16]}" in ended.err
+    assert hashes(tmp_path / "out") == world.notes()
+    some = next(iter(world.notes()))
+    world.backup("extract", some, "--to", tmp_path / "one.opus", code=5)
+    assert sha((tmp_path / "one.opus").read_bytes()) == some
+
+
+@pytest.mark.parametrize("kind", ["catalog", "tree"])
+def test_where_the_newest_night_cannot_be_read_the_one_before_can(world: World, tmp_path: Path, kind: str) -> None:
+    """With the newest catalog or folders damaged, each earlier snapshot is still given back whole, by its id."""
+    first = str(world.documents("snapshots")[0]["id"])
+    path = objects(world, kind)[1]
+    truncate(path, path)
+    world.backup("restore", "--to", tmp_path / "no", code=5)
+    world.backup("restore", "--snapshot", first, "--to", tmp_path / "out")
+    assert sum(hashes(tmp_path / "out").values()) == 12
+
+
+@pytest.mark.parametrize("way", ["truncate", "empty", "delete"])
+@pytest.mark.parametrize("which", [0, 1], ids=["older", "newer"])
+def test_the_next_run_stores_again_what_is_gone(world: World, way: str, which: int) -> None:
+    """A note whose audio is gone from the archive and is on the phone still is stored again by the next ordinary run, once."""
+    path = objects(world, "audio")[which]
+    WAYS[way](path, path)
+    done = json.loads(world.backup("run", "--json").out)
+    assert done["new"] == 0
+    assert done["bytes_read"] > 20_000
+    assert world.restored("out") == world.notes()
+    again = json.loads(world.backup("run", "--json").out)
+    assert (again["bytes_read"], again["bytes_added"]) == (0, 0)
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["older", "newer"])
+def test_the_next_run_finds_what_a_lost_index_named(world: World, which: int) -> None:
+    """Packs whose index is gone are looked into by the next run: everything is there again, and nothing is sent twice."""
+    objects(world, "index")[which].unlink()
+    done = json.loads(world.backup("run", "--json").out)
+    assert (done["new"], done["bytes_read"]) == (0, 0)
+    world.backup("check", "--read-data")
+    assert world.stored_twice() == 0
+    assert world.restored("out") == world.notes()
+
+
+def test_what_another_program_means_to_delete_is_stored_again(tmp_path: Path) -> None:
+    """Packs that an index names as about to be deleted are not built upon, by the run itself or by its workers."""
+    world = new_world(tmp_path / "w", MANY, seconds=1, database=False)
+    world.backup("run")
+    (index,) = world.objects("index")
+    packs = json.loads(inflated(unseal(world.secrets(), index.read_bytes())))["packs"]
+    audio = [pack for pack in packs if len(pack["blobs"]) > 100]
+    assert sum(len(pack["blobs"]) for pack in audio) == MANY
+    index.unlink()
+    world.forge().index({"packs": [pack for pack in packs if pack not in audio], "packs_to_delete": audio})
+    world.backup("run")
+    for pack in audio:
+        (world.repo / "data" / pack["id"][:2] / pack["id"]).unlink()
+    assert world.restored("out") == world.notes()
+
+
+def inflated(plain: bytes) -> bytes:
+    """A sealed file's JSON."""
+    return zstandard.ZstdDecompressor().decompressobj().decompress(plain[1:])

@@ -61,20 +61,20 @@ def make_album(world: World) -> Album:
     database.map_lid(ANNAS_LID, ANNA)
     database.name_lid(ANNAS_LID, "Anna")
     family, mueller, anna = database.chat(FAMILY, subject="Family"), database.chat(MUELLER, subject="Familie Müller"), database.chat(ANNA)
-    for key, (name, chat, more) in enumerate(
-        [
-            ("zoe", family, {"sender": ZOE, "starred": 1}),
-            ("ben", family, {"sender": BEN}),
-            ("mine", family, {"from_me": True, "score": 1}),
-            ("keys", mueller, {"sender": ANNA, "raw_transcription_text": "Die Schlüssel sind unter der Matte"}),
-            ("twin", anna, {}),
-            ("other twin", anna, {}),
-            ("cut", anna, {}),
-            ("video", anna, {"mime_type": "video/mp4", "type_": 81}),
-        ]
-    ):
+    messages: list[tuple[str, int, dict[str, Any]]] = [
+        ("zoe", family, {"sender": ZOE, "starred": 1}),
+        ("ben", family, {"sender": BEN}),
+        ("mine", family, {"from_me": True, "score": 1}),
+        ("keys", mueller, {"sender": ANNA, "raw_transcription_text": "Die Schlüssel sind unter der Matte"}),
+        ("twin", anna, {}),
+        ("other twin", anna, {}),
+        ("cut", anna, {}),
+        ("video", anna, {"mime_type": "video/mp4", "type_": 81}),
+    ]
+    for number, (name, chat, more) in enumerate(messages):
         note = made[name]
-        database.message(chat, f"3EB0{key:04}", sent=note.sent_ms, file=note.original_path, data=None if name == "cut" else note.data, **more)
+        recorded = None if name == "cut" else note.data
+        database.message(chat, f"3EB0{number:04}", sent=note.sent_ms, file=note.original_path, data=recorded, **more)
     lost = "Media/WhatsApp Voice Notes/202401/PTT-20240104-WA0000.opus"
     database.message(anna, "3EB0LOST", sent=1704362400000, file=lost, media_duration=7)
     database.close()

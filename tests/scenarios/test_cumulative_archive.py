@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -29,11 +28,11 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def write_database(store: Store, notes: list[Made], *, title: str = "Family", **layout: frozenset[str]) -> None:
+def write_database(store: Store, notes: list[Made], *, title: str = "Family", without: frozenset[str] = frozenset()) -> None:
     """The database anew: these notes in the family's chat."""
     path = store.root / "Databases/msgstore.db"
     path.unlink(missing_ok=True)
-    database = Msgstore(path, **layout)
+    database = Msgstore(path, without=without)
     chat = database.chat(FAMILY, subject=title)
     for note in notes:
         name = "3EB0" + digest(note.original_path.encode() + str(note.sent_ms).encode())[:8].upper()
@@ -44,22 +43,22 @@ def write_database(store: Store, notes: list[Made], *, title: str = "Family", **
 def test_a_note_deleted_on_the_phone_stays_says_since_when_and_is_whole_again_when_it_returns(world: World) -> None:
     """Deleting on the phone loses nothing: the note is counted as gone since one night, can be played, and comes back as it was."""
     store = phone(world.folder / "phone")
-    assert (world.run("phone")["new"], world.list()[3]["missing_since"]) == (8, None)
+    assert (world.run("phone")["new"], world.records()[3]["missing_since"]) == (8, None)
     lost = store.made[3]
     lost.location.unlink()
     before = datetime.now(UTC).replace(microsecond=0)
     result = world.run("phone")
     assert (result["notes"], result["new"], result["unchanged"], result["gone"]) == (8, 0, 7, 1)
-    first = by_path(world.list())
+    first = by_path(world.records())
     assert before <= datetime.fromisoformat(str(first[lost.original_path]["missing_since"])) <= datetime.now(UTC)
     assert [path for path, note in first.items() if note["missing_since"]] == [lost.original_path]
     assert world.run("phone")["gone"] == 1
-    assert by_path(world.list()) == first
+    assert by_path(world.records()) == first
     assert world.audio(digest(lost.data)) == lost.data
     store.put(lost.original_path, lost.data, lost.sent)
     result = world.run("phone")
     assert (result["new"], result["unchanged"], result["gone"]) == (0, 8, 0)
-    assert {note["missing_since"] for note in world.list()} == {None}
+    assert {note["missing_since"] for note in world.records()} == {None}
 
 
 @pytest.mark.parametrize("known_as", ["nothing", "the same message", "another message"])
@@ -75,7 +74,7 @@ def test_a_path_that_is_reused_for_other_audio_keeps_both(world: World, known_as
         write_database(store, [store.made[0], new, *store.made[2:4]])
     result = world.run("phone")
     assert (result["notes"], result["gone"]) == (5, 1)
-    both = {note["id"]: note for note in world.list() if note["original_path"] == old.original_path}
+    both = {note["id"]: note for note in world.records() if note["original_path"] == old.original_path}
     assert set(both) == {digest(old.data), digest(new.data)}
     assert both[digest(old.data)]["missing_since"]
     assert not both[digest(new.data)]["missing_since"]
@@ -89,7 +88,7 @@ def test_a_source_that_is_away_or_empty_marks_nothing(world: World) -> None:
     store = phone(world.folder / "card", notes=4)
     world.configure(f'[sources.card]\npath = "{world.folder}/card"\n')
     world.run()
-    there = world.list()
+    there = world.records()
     shutil.move(world.folder / "card", world.folder / "away")
     result = world.run(code=3)
     assert (result["notes"], result["gone"], result["unreadable"]) == (4, 0, 0)
@@ -101,7 +100,7 @@ def test_a_source_that_is_away_or_empty_marks_nothing(world: World) -> None:
     for made in store.made:
         made.location.unlink()
     assert world.run()["gone"] == 0
-    assert world.list() == there
+    assert world.records() == there
 
 
 def test_notes_below_a_folder_that_cannot_be_read_are_carried_as_they_are(world: World) -> None:
@@ -119,7 +118,7 @@ def test_notes_below_a_folder_that_cannot_be_read_are_carried_as_they_are(world:
         closed.chmod(0o700)
     assert (result["notes"], result["new"], result["gone"], result["unreadable"]) == (10, 0, 1, 1)
     assert [problem["path"].endswith(week(made[0].sent)) for problem in result["errors"]] == [True]
-    missing = [path for path, note in by_path(world.list()).items() if note["missing_since"]]
+    missing = [path for path, note in by_path(world.records()).items() if note["missing_since"]]
     assert missing == [made[9].original_path]
 
 
@@ -133,9 +132,9 @@ def test_a_source_that_is_not_in_this_run_marks_nothing(world: World) -> None:
     world.run("phone", "memos")
     store.made[0].location.unlink()
     assert world.run("memos")["gone"] == 0
-    assert {note["missing_since"] for note in world.list()} == {None}
+    assert {note["missing_since"] for note in world.records()} == {None}
     assert world.run("--source", "phone")["gone"] == 1
-    assert [note["source"] for note in world.list() if note["missing_since"]] == ["phone"]
+    assert [note["source"] for note in world.records() if note["missing_since"]] == ["phone"]
 
 
 def test_a_database_that_appears_later_improves_records_and_one_that_disappears_takes_nothing_away(world: World) -> None:
@@ -143,14 +142,14 @@ def test_a_database_that_appears_later_improves_records_and_one_that_disappears_
     needs("restic")
     store = phone(world.folder / "phone", with_database=False)
     world.run("phone")
-    bare = by_path(world.list())
+    bare = by_path(world.records())
     assert {(note["chat"], note["sent_at_from"], str(note["sent_at"])[10:]) for note in bare.values()} == {(None, "name", "T12:00:00Z")}
     assert all("/notes/unsorted/" in path for path in world.files())
     write_database(store, store.made)
     result = world.run("phone")
     assert (result["notes"], result["new"], result["orphan"]) == (8, 0, 0)
     assert 0 < result["bytes_added"] < sum(len(made.data) for made in store.made) / 3
-    known = world.list()
+    known = world.records()
     assert {(note["chat"], note["sender"], note["sent_at_from"], note["starred"]) for note in known} == {
         ("Family", "+491700000001", "message", True)
     }
@@ -163,7 +162,7 @@ def test_a_database_that_appears_later_improves_records_and_one_that_disappears_
     assert world.run("phone")["unchanged"] == 8
     (store.root / "Databases/msgstore.db").unlink()
     assert world.run("phone")["unchanged"] == 8
-    assert world.list() == known
+    assert world.records() == known
     assert "no errors were found" in world.restic("check", "--read-data")
 
 
@@ -184,7 +183,7 @@ def test_a_renamed_source_and_a_moved_store_double_nothing_and_still_tell_what_i
     (world.folder / "moved" / store.made[1].location.relative_to(world.folder / "phone")).unlink()
     result = world.run()
     assert (result["notes"], result["new"], result["gone"]) == (6, 0, 2)
-    assert [[place["source"] for place in note["found"]] for note in world.list() if not note["missing_since"]] == [["pixel"]] * 4
+    assert [[place["source"] for place in note["found"]] for note in world.records() if not note["missing_since"]] == [["pixel"]] * 4
 
 
 def test_a_typed_store_that_is_moved_and_named_at_another_level_doubles_nothing(world: World) -> None:
@@ -215,7 +214,7 @@ def test_the_same_audio_in_two_chats_is_stored_once_and_listed_twice(world: Worl
     database.close()
     result = world.run("phone")
     assert (result["notes"], result["bytes_read"]) == (3, 2 * len(once.data))
-    listed = world.list()
+    listed = world.records()
     assert [(note["chat"], note["id"], note["forwarded"]) for note in listed] == [
         ("Family", digest(once.data), False), ("Anna", digest(once.data), True), ("Ben", digest(once.data), False),
     ]  # fmt: skip
@@ -248,10 +247,10 @@ def test_a_renamed_chat_shows_its_newest_title_and_is_found_by_every_old_one(wor
         write_database(store, store.made, title=title)
         world.run("phone")
         store.made[number].location.unlink()
-    assert {note["chat"] for note in world.list()} == {"Grandchildren"}
+    assert {note["chat"] for note in world.records()} == {"Grandchildren"}
     assert [(row["chat"], row["notes"]) for row in world.backup("chats", "--json").json] == [("Grandchildren", 4)]
     for title in ("Wedding", "wedd", "familie weiss", "Grandchildren", FAMILY):
-        assert len(world.list("--chat", title)) == 4
+        assert len(world.records("--chat", title)) == 4
     assert {path.split("/")[4].rpartition(" ")[0] for path in world.files()} == {"Wedding"}
 
 
@@ -272,8 +271,8 @@ def test_a_note_that_a_person_deleted_from_the_archive_does_not_come_back(world:
     world.restic("forget", first)
     result = world.run("phone")
     assert (result["notes"], result["new"], result["deleted"]) == (3, 0, 1)
-    assert unwanted not in {note["id"] for note in world.list()}
-    assert (world.run("phone")["deleted"], len(world.list())) == (1, 3)
+    assert unwanted not in {note["id"] for note in world.records()}
+    assert (world.run("phone")["deleted"], len(world.records())) == (1, 3)
 
 
 def test_a_time_is_never_replaced_by_one_that_is_no_better(world: World) -> None:
@@ -284,4 +283,4 @@ def test_a_time_is_never_replaced_by_one_that_is_no_better(world: World) -> None
     for moment in (FIRST_DAY, FIRST_DAY + timedelta(days=9)):
         os.utime(song, (moment.timestamp(), moment.timestamp()))
         assert world.run("memos")["notes"] == 1
-        assert [(note["sent_at"], note["sent_at_from"]) for note in world.list()] == [("2026-03-01T00:00:00Z", "file")]
+        assert [(note["sent_at"], note["sent_at_from"]) for note in world.records()] == [("2026-03-01T00:00:00Z", "file")]

@@ -42,7 +42,7 @@ def expected(album: Album) -> dict[str, str]:
 
 
 def test_a_restore_gives_every_note_its_name_its_bytes_and_its_time(album: Album, here: World) -> None:
-    """One file a note in a folder a chat, in ./restored unless told otherwise, dated by the moment it was sent, readable by its owner only."""
+    """One file a note in a folder a chat, in ./restored unless told otherwise, dated as it was sent, for its owner's eyes only."""
     ended = here.backup("restore", "--json")
     names = expected(album)
     restored = here.folder / "restored"

@@ -22,7 +22,7 @@ FAMILYS, ANNAS = ["zoe", "ben", "mine"], ["twin", "other twin", "cut", "video"]
 
 def test_a_record_tells_everything_that_is_known(album: Album) -> None:
     """Every field of the promise is there, in its place, and says exactly what phone and database say."""
-    records = album.world.list()
+    records = album.world.records()
     assert album.names(records) == IN_ORDER
     assert all(list(record) == RECORD for record in records)
     zoe, made, host = records[0], album.made["zoe"], socket.gethostname()
@@ -42,7 +42,7 @@ def test_a_record_tells_everything_that_is_known(album: Album) -> None:
 
 def test_the_other_records_tell_what_is_special_about_them(album: Album) -> None:
     """Owner, forward, transcript, video, damage, a bare day and a bare recording are each told, and the unknown is null."""
-    records = dict(zip(IN_ORDER, album.world.list(), strict=True))
+    records = dict(zip(IN_ORDER, album.world.records(), strict=True))
     mine = records["mine"]
     assert [mine[key] for key in ("from_me", "sender", "sender_id", "forwarded")] == [True, None, None, True]
     assert (records["ben"]["sender"], records["ben"]["sender_id"]) == ("+491700000002", BEN)
@@ -121,7 +121,7 @@ def test_chats_and_snapshots_tell_their_sums(album: Album) -> None:
 )
 def test_filters_let_through_exactly_what_was_asked_for(album: Album, filters: str, names: list[str]) -> None:
     """Names in any spelling, times as this machine's clock shows them, both ends included, and all filters together."""
-    assert album.names(album.world.list(*filters.split())) == names
+    assert album.names(album.world.records(*filters.split())) == names
 
 
 @pytest.mark.parametrize(
@@ -173,7 +173,7 @@ def test_a_scan_tells_what_a_run_would_find_and_writes_nothing(album: Album) -> 
     """The records of a scan are those of the archive but for what only an archive can know; ids on demand."""
     world = album.world
     before = sorted(world.repo.rglob("*"))
-    archived = {record["original_path"]: record for record in world.list()}
+    archived = {record["original_path"]: record for record in world.records()}
     for option in ([], ["--hash"]):
         records = world.backup("scan", "phone", "memos", *option, "--json").json
         assert [record["original_path"] for record in records] == list(archived)
@@ -190,7 +190,13 @@ def test_a_scan_shows_what_is_not_as_it_should_be(album: Album) -> None:
     """Messages without file, files without message, damaged ones and the stores themselves, each on demand."""
     world = album.world
     [lost] = world.backup("scan", "phone", "--show", "missing", "--json").json
-    assert [lost[key] for key in ("id", "chat", "message_id", "sent_at", "duration")] == [None, "Anna", "3EB0LOST", "2024-01-04T10:00:00Z", 7]
+    assert [lost[key] for key in ("id", "chat", "message_id", "sent_at", "duration")] == [
+        None,
+        "Anna",
+        "3EB0LOST",
+        "2024-01-04T10:00:00Z",
+        7,
+    ]
     [orphan] = world.backup("scan", "phone", "--show", "orphan", "--json").json
     assert orphan["original_path"] == album.made["found"].original_path
     [damaged] = world.backup("scan", "phone", "--show", "damaged", "--json").json

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.generators.android import phone
+from tests.generators.android import ANNA, phone
+from tests.generators.msgstore import Msgstore
 from tests.generators.ogg import opus_note
 from tests.parts import needs
 from tests.scenarios.conftest import NewWorld
@@ -42,13 +43,13 @@ def test_two_hosts_with_the_same_notes_are_one_list_and_a_note_is_missing_only_w
     desk.run("phone")
     result = laptop.run("phone")
     assert (result["new"], result["bytes_added"] < len(ours.made[0].data) * 2) == (3, True)
-    assert hosts(desk.list()) == [(["desk", "laptop"], False)] * 3
+    assert hosts(desk.records()) == [(["desk", "laptop"], False)] * 3
     ours.made[1].location.unlink()
     assert desk.run("phone")["gone"] == 1
-    assert hosts(laptop.list()) == [(["desk", "laptop"], False)] * 3
+    assert hosts(laptop.records()) == [(["desk", "laptop"], False)] * 3
     theirs.made[1].location.unlink()
     assert laptop.run("phone")["gone"] == 1
-    both = desk.list()
+    both = desk.records()
     assert hosts(both) == [(["desk", "laptop"], False), (["desk", "laptop"], True), (["desk", "laptop"], False)]
     assert laptop.backup("chats", "--json").json == desk.backup("chats", "--json").json
     assert [(row["host"], row["notes"]) for row in desk.backup("snapshots", "--json").json] == [
@@ -62,10 +63,34 @@ def test_a_host_without_the_database_adds_nothing_but_itself(desk: World, laptop
     phone(laptop.folder / "phone", notes=4, with_database=False)
     laptop.run("phone")
     desk.run("phone")
-    first = desk.list()
+    first = desk.records()
     assert [(note["chat"], sorted(note["hosts"])) for note in first] == [("Family", ["desk", "laptop"])] * 3 + [(None, ["laptop"])]
     laptop.run("phone")
-    assert [(note["chat"], note["sent_at"]) for note in desk.list()] == [(note["chat"], note["sent_at"]) for note in first]
+    assert [(note["chat"], note["sent_at"]) for note in desk.records()] == [(note["chat"], note["sent_at"]) for note in first]
+
+
+@pytest.mark.parametrize("last", ["desk", "laptop"])
+def test_a_forwarded_note_is_missing_in_no_chat_while_another_host_has_its_file(desk: World, laptop: World, last: str) -> None:
+    """One recording in two chats on one machine, a bare file on the other: both entries know both hosts, whichever ran last."""
+    store = phone(desk.folder / "phone", notes=0, with_database=False)
+    [made] = store.voice_notes(1)
+    [copy] = phone(laptop.folder / "phone", notes=0, with_database=False).voice_notes(1)
+    assert made.data == copy.data
+    database = Msgstore(store.root / "Databases/msgstore.db")
+    for number, title in enumerate(["Family", "Wedding"]):
+        chat = database.chat(f"12036300{number}@g.us", subject=title)
+        database.message(chat, f"K{number}", sent=made.sent_ms + number, sender=ANNA, file=made.original_path, data=made.data)
+    database.close()
+    store.put("Media/WhatsApp Voice Notes/202610/PTT-20260302-WA0009.opus", opus_note(1.0, seed=77))
+    for machine in (desk, laptop) if last == "laptop" else (laptop, desk):
+        machine.run("phone")
+    both = [(note["chat"], hosts([note])[0]) for note in desk.records()[:2]]
+    assert both == [("Family", (["desk", "laptop"], False)), ("Wedding", (["desk", "laptop"], False))]
+    made.location.unlink()
+    assert desk.run("phone")["gone"] == 2
+    if last == "laptop":
+        laptop.run("phone")
+    assert hosts(desk.records()) == [(["desk", "laptop"], False)] * 2 + [(["desk"], False)]
 
 
 def test_two_hosts_may_run_at_the_same_time(desk: World, laptop: World) -> None:
@@ -76,7 +101,7 @@ def test_two_hosts_may_run_at_the_same_time(desk: World, laptop: World) -> None:
     begun = [machine.start("run", "phone", "--json") for machine in (desk, laptop)]
     ended = [finish(process) for process in begun]
     assert [(one.code, one.json["notes"]) for one in ended] == [(0, 6), (0, 9)]
-    assert hosts(desk.list()) == [(["desk", "laptop"], False)] * 6 + [(["laptop"], False)] * 3
+    assert hosts(desk.records()) == [(["desk", "laptop"], False)] * 6 + [(["laptop"], False)] * 3
     assert "no errors were found" in desk.restic("check", "--read-data")
 
 
@@ -102,6 +127,6 @@ def test_overlapping_runs_of_one_host_hide_nothing_of_each_other(desk: World, tm
     assert (ended.code, ended.json["notes"]) == (0, 5)
     parents = [snapshot.get("parent") for snapshot in json.loads(desk.restic("snapshots", "--json"))]
     assert parents[1] == parents[2] != parents[0]
-    assert len(desk.list()) == 5
-    assert (desk.run("phone", "phone2")["notes"], len(desk.list())) == (5, 5)
+    assert len(desk.records()) == 5
+    assert (desk.run("phone", "phone2")["notes"], len(desk.records())) == (5, 5)
     assert "no errors were found" in desk.restic("check", "--read-data")

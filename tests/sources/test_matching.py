@@ -147,9 +147,10 @@ def test_a_name_that_could_mean_something_else_is_no_match(store: Store, other: 
 def test_a_cut_copy_is_still_its_messages_file(store: Store) -> None:
     """A file at the right place but of another size than recorded belongs to its message; its content shows the damage."""
     store.put(f"{WEEK}/{NAME}", NOTE[:1000])
-    messages(store, {"file": f"{WEEK}/{NAME}", "data": NOTE})
+    store.put(f"{WEEK}/ptt-20260303-wa0008.opus", NOTE[:900])
+    messages(store, {"file": f"{WEEK}/{NAME}", "data": NOTE}, {"file": f"{WEEK}/PTT-20260303-WA0008.opus", "data": NOTE + b"x"})
     found = scan(store.root)
-    assert matched(found) == {f"{WEEK}/{NAME}": ["A"]}
+    assert matched(found) == {f"{WEEK}/{NAME}": ["A"], f"{WEEK}/ptt-20260303-wa0008.opus": ["B"]}
     assert found.files[0].recorded_id == hashlib.sha256(NOTE).hexdigest()
 
 
