@@ -29,7 +29,6 @@ from backup_tool.errors import DamagedObject, IntegrityError, UsageError
 from backup_tool.models import Chat, Place, Problem
 from backup_tool.names import shown
 from backup_tool.repository import Node, Repository, Snapshot
-from backup_tool.sources import kind_of_name, time_of_name
 
 TOP = "voice-notes"
 FOREIGN = "restic"
@@ -212,6 +211,8 @@ class Archive:
                     self.problems.append(Problem(path, f"left out: it is {_SPECIAL.get(node.type, 'not an ordinary file')}"))
 
     def _foreign_entry(self, snapshot: Snapshot, node: Node, path: str) -> Entry:
+        from backup_tool.sources import kind_of_name, time_of_name
+
         blobs = node.content or []
         modified = _moment(node.mtime)
         named = time_of_name(path.rpartition("/")[2])

@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 from backup_tool.actions.archive import Archive, check_prefix, pick, problem_of, read_note
 from backup_tool.actions.find import Wanted, find
-from backup_tool.actions.restore import Restored, RestoredFile, only_original
+from backup_tool.actions.restored import Restored, RestoredFile, only_original
 from backup_tool.catalog import Entry, time_ns
 from backup_tool.errors import UsageError
 from backup_tool.exporters.folder import TargetFolder, Written

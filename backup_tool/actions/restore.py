@@ -5,74 +5,22 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import msgspec
-
 from backup_tool.actions.archive import Archive, read_note
 from backup_tool.actions.find import Wanted
+from backup_tool.actions.restored import Restored, only_original
 from backup_tool.actions.worker import DamagedFile, FileToWrite, GiveBack, Order, RefusedFile, Reply, WrittenFile, write_files
 from backup_tool.actions.workers import COUNT, MANY_BYTES, MANY_FILES, Workers
 from backup_tool.catalog import Entry, time_ns
-from backup_tool.errors import IntegrityError, UsageError, gravest
+from backup_tool.errors import IntegrityError, UsageError
 from backup_tool.exporters.folder import Refused, TargetFolder, Written
 from backup_tool.exporters.naming import RestoredNames, original_parts
 from backup_tool.models import Problem, Progress
 from backup_tool.names import shown
 from backup_tool.repository import ReadRequest
-
-
-class RestoredFile(msgspec.Struct):
-    """A note that was given back, and where it is now."""
-
-    id: str
-    path: str
-
-
-@dataclass
-class Restored:
-    """What was given back. `errors` are notes that were left out; everything else is in `files`."""
-
-    notes: int = 0
-    bytes: int = 0
-    files: list[RestoredFile] = field(default_factory=list)
-    errors: list[Problem] = field(default_factory=list)
-    same: int = 0
-    codes: set[int] = field(default_factory=set)
-
-    @property
-    def document(self) -> dict[str, object]:
-        """For `--json`."""
-        return {"notes": self.notes, "bytes": self.bytes, "files": self.files, "errors": self.errors}
-
-    @property
-    def exit_code(self) -> int:
-        """3 where something was left out or got another name, 5 where bytes were not what they should be."""
-        return gravest(self.codes)
-
-    def took(self, item: Entry, written: Written) -> None:
-        """One note is there now."""
-        self.notes += 1
-        self.bytes += item.size or 0
-        self.same += written.status == "same"
-        self.files.append(RestoredFile(item.id or "", written.path))
-        if written.status == "renamed":
-            self.codes.add(3)
-
-    def left_out(self, problem: Problem, code: int) -> None:
-        """One note is not there."""
-        self.errors.append(problem)
-        self.codes.add(code)
-
-
-def only_original(format: str) -> None:
-    """Raises UsageError for a format that this version does not make."""
-    if format != "original":
-        raise UsageError(
-            f"this version gives notes back as they are, not as {shown(format)}", "leave out --format, or say --format original"
-        )
 
 
 def restore(

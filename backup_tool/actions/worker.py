@@ -198,6 +198,7 @@ def _write_file(file: FileToWrite, data: bytes, target: TargetFolder, overwrite:
             mtime_ns=file.mtime_ns,
             overwrite=overwrite,
             verified=file.id == file.blob,  # a blob is never handed out before it was hashed
+            look_first=False,
         )
     except Refused as refused:
         return RefusedFile(refused.problem.path, refused.problem.reason)

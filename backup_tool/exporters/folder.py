@@ -17,7 +17,7 @@ import stat
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -149,29 +149,34 @@ class TargetFolder:
         mtime_ns: int | None,
         overwrite: bool = False,
         verified: bool = False,
+        look_first: bool = True,
     ) -> Written:
         """Write one file at `parts` below the target: all of it, or nothing.
 
         The same bytes already there are left alone, without asking `chunks` for anything where `sha256` (hex) is given. Where other bytes
         are, the file gets the name with " (2)" (or 3, …), or takes their place with `overwrite`. What comes must be `size` bytes with that
-        SHA-256; `verified` says that the caller has made sure of it a moment ago. Not on stable storage before `finish`.
+        SHA-256; `verified` says that the caller has made sure of it a moment ago. Without `look_first` the caller thinks that the file is
+        not there; should it be, it is compared after all. Not on stable storage before `finish`.
 
         Raises Refused (this entry only), IntegrityError (not the bytes promised), NoSpace, BackupError, and what `chunks` raises (an
         OSError from there counts as the target's). None leaves anything behind.
         """
         with _errors_of(self._path(parts)):
             folder, name = self._look_up(parts)
-            if sha256 is not None and (same := self._same_already(folder, name, size, sha256, overwrite)):
+            if look_first and sha256 is not None and (same := self._same_already(folder, name, size, sha256, overwrite)):
                 return same
             part = f".{os.getpid()}-{secrets.token_hex(6)}.part"
+            moved = False
             try:
                 written, digest = self._fill(folder, part, chunks, size, mtime_ns, sha256 if verified else None)
                 if written != size or digest != (sha256 or digest):
                     raise IntegrityError(f"{shown(self._path(parts))} was not written: other bytes came than the catalog promises", _CHECK)
-                return self._place(folder, part, name, size, digest, overwrite)
+                written_to, moved = self._place(folder, part, name, size, digest, overwrite)
+                return written_to
             finally:
-                with suppress(FileNotFoundError):
-                    os.unlink(folder.at(part), dir_fd=folder.fd)
+                if not moved:
+                    with suppress(FileNotFoundError):
+                        os.unlink(folder.at(part), dir_fd=folder.fd)
 
     def finish(self) -> None:
         """Have all that was written on stable storage: one call for the whole file system, or one for each folder. Raises BackupError."""
@@ -298,39 +303,72 @@ class TargetFolder:
             _set_time(folder.at(part), mtime_ns)
         return written, known or digest.hexdigest()
 
-    def _place(self, folder: _Folder, part: str, name: str, size: int, sha256: str, overwrite: bool) -> Written:
-        """Give the finished temporary file its name, or leave it where the same bytes have a name already."""
+    def _place(self, folder: _Folder, part: str, name: str, size: int, sha256: str, overwrite: bool) -> tuple[Written, bool]:
+        """Give the finished temporary file its name, or leave it where the same bytes have a name already; True where it has moved."""
         for candidate in _candidates(name):
             path = os.path.join(folder.path, candidate)
-            if self._take(folder, part, candidate):
-                return Written(path, "written" if candidate == name else "renamed")
+            taken = self._take(folder, part, candidate)
+            if taken:
+                return Written(path, "written" if candidate == name else "renamed"), taken == "moved"
             found = self._entry(folder, candidate)
             if found is not None and self._is(folder, candidate, found, size, sha256):
-                return Written(path, "same")
+                return Written(path, "same"), False
             if overwrite and found is not None and not stat.S_ISDIR(found.st_mode):
                 os.replace(folder.at(part), folder.at(candidate), src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-                return Written(path, "written")
+                return Written(path, "written"), True
         raise Refused(os.path.join(folder.path, name), f"{_TRIES} other files have this name already")
 
-    def _take(self, folder: _Folder, part: str, name: str) -> bool:
-        """Move the temporary file to a name that is free; False where it is not."""
+    def _take(self, folder: _Folder, part: str, name: str) -> Literal["moved", "linked", ""]:
+        """Give the temporary file a name that is free; "" where it is not, "linked" where it has its temporary name still."""
+        if _rename_if_free is not None and folder.fd is not None:
+            taken = _rename_if_free(folder.fd, part, name)
+            if taken is not None:
+                return "moved" if taken else ""
         if self._hard_links and _HANDLES:
             # A link fails where the name exists; a rename would replace what another program has just put there.
             try:
                 os.link(part, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd, follow_symlinks=False)
             except FileExistsError:
-                return False
+                return ""
             except OSError as failed:
                 if failed.errno not in _NO_HARD_LINKS:
                     raise
                 self._hard_links = False
             else:
-                return True
+                return "linked"
         with self._lock:
             if self._entry(folder, name) is not None:
-                return False
+                return ""
             os.rename(folder.at(part), folder.at(name), src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
+            return "moved"
+
+
+def _find_rename() -> Callable[[int, str, str], bool | None] | None:
+    """Linux's rename that fails where the name exists (rename(2), RENAME_NOREPLACE): half the work of a link and an unlink."""
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return None
+    renameat2.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint]
+
+    def rename(folder: int, old: str, new: str) -> bool | None:
+        """True where it was renamed, False where the name exists, None where this file system cannot."""
+        if renameat2(folder, os.fsencode(old), folder, os.fsencode(new), _NO_REPLACE) == 0:
             return True
+        code = ctypes.get_errno()
+        if code == errno.EEXIST:
+            return False
+        if code in (errno.EINVAL, errno.ENOSYS, errno.EPERM):
+            return None
+        raise OSError(code, os.strerror(code), new)
+
+    return rename
+
+
+_NO_REPLACE = 1
+_rename_if_free = _find_rename()
 
 
 def _is_clean(name: str) -> bool:

@@ -288,17 +288,22 @@ target.finish()
 RESTORED = {f"Family/{n}.opus": b"%d" % n * 30_000 for n in range(3)}
 
 
-def restore(folder: Path, *before: str) -> int:
-    return subprocess.run([*before, sys.executable, "-B", "-c", RESTORE, str(folder)], check=False, stderr=subprocess.DEVNULL).returncode
+WITHOUT_RENAME = "import backup_tool.exporters.folder as room\nroom._rename_if_free = None\n"
+
+
+def restore(folder: Path, *before: str, script: str = RESTORE) -> int:
+    return subprocess.run([*before, sys.executable, "-B", "-c", script, str(folder)], check=False, stderr=subprocess.DEVNULL).returncode
 
 
 def traced(folder: Path, call: str, when: int) -> int:
     """Restore into a folder, killed at the n-th of these system calls (of `openat`: those in the target); 0 where it came to its end."""
+    script = WITHOUT_RENAME + RESTORE if call in ("linkat", "unlinkat") else RESTORE
     only = ["-P", str(folder), "-P", str(folder / "Family")] if call == "openat" else []
-    return restore(folder, "strace", "-f", "-o", os.devnull, *only, "-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={when}")
+    kill = ["-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={when}"]
+    return restore(folder, "strace", "-f", "-o", os.devnull, *only, *kill, script=script)
 
 
-@pytest.mark.parametrize("call", ["mkdirat", "openat", "write", "utimensat", "linkat", "unlinkat", "syncfs"])
+@pytest.mark.parametrize("call", ["mkdirat", "openat", "write", "utimensat", "renameat2", "linkat", "unlinkat", "syncfs"])
 def test_a_killed_restore_leaves_only_whole_files_and_the_next_one_completes_it(tmp_path: Path, call: str) -> None:
     """Killed before or after any step: what has its name has all its bytes, and running it again leaves exactly the notes."""
     needs("strace")

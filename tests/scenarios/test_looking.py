@@ -139,6 +139,7 @@ def test_filters_let_through_exactly_what_was_asked_for(album: Album, filters: s
         (("extract", "abc"), ["is not the id of a note", "4 or more"]),
         (("extract", "latest", "--sender", "nobody"), ["no note is there", "filters"]),
         (("restore", "--layout", "flat"), ["is not a layout", "chat and original"]),
+        (("restore", "--format", "mp3"), ["not as mp3", "--format original"]),
         (("list", "--colour"), ["no such option", "--help"]),
     ],
 )
@@ -208,6 +209,15 @@ def test_a_scan_shows_what_is_not_as_it_should_be(album: Album) -> None:
     assert "phone (whatsapp-android): 9 notes" in text
     assert "1 missing" in text
     assert "1 orphan" in text
+
+
+def test_check_and_unlock_answer_in_json_too(album: Album) -> None:
+    """Every verb has one document: what was checked and found, and which locks were removed."""
+    checked = album.world.backup("check", "--read-data", "--json").json
+    assert list(checked) == ["sound", "read_data", "snapshots", "findings", "verdict"]
+    assert [checked[key] for key in ("sound", "read_data", "snapshots")] == [True, True, 1]
+    assert [finding for finding in checked["findings"] if finding["severity"] != "hint"] == []
+    assert album.world.backup("unlock", "--json").json == {"removed": []}
 
 
 def test_tables_show_local_time_and_are_told_on_stdout(album: Album) -> None:

@@ -109,7 +109,7 @@ def test_a_signal_ends_a_run_soon_and_the_next_one_completes_it(world: World, nu
     """Shutdown or Ctrl-C: ended within five seconds with its code and one line, nothing left behind, nothing lost."""
     needs("restic")
     store = Store(world.folder / "phone/WhatsApp")
-    made = store.voice_notes(1500 if busy else 3, seconds=0.2, a_day=100)
+    made = store.voice_notes(900 if busy else 3, seconds=0.2, a_day=100)
     fresh = store.put("Media/WhatsApp Voice Notes/202429/PTT-20240721-WA0001.opus", opus_note(1.0, seed=9999))
     os.utime(fresh.location)  # written to just now: a run waits two seconds before it reads that
     process = world.start("run", "phone")
@@ -159,6 +159,7 @@ def test_the_password_shows_nowhere(tmp_path: Path) -> None:
     seen = set[bytes]()
     while process.poll() is None:
         seen.update(map(command_line, Path("/proc").glob("[0-9]*/cmdline")))
+        time.sleep(0.02)
     ended.append(finish(process))
     assert ended[-1].code == 0, ended[-1].told
     ended += [
