@@ -23,9 +23,10 @@ from backup_tool.catalog import (
     decode_deleted,
     entry_decoder,
     file_name,
+    time_of,
     time_text,
 )
-from backup_tool.errors import DamagedObject, IntegrityError, UsageError
+from backup_tool.errors import DamagedObject, IntegrityError, ObjectMissing, UsageError
 from backup_tool.models import Chat, Place, Problem
 from backup_tool.names import shown
 from backup_tool.repository import Node, Repository, Snapshot
@@ -137,21 +138,23 @@ class Archive:
         repository.load_index(self.damage.append)
         if any(damaged.kind == "index" for damaged in self.damage):
             repository.know_loose_packs()
+        self.lost = False
+        """True where `problems` holds damage. Filled while `entries` runs, too."""
         self.problems: list[Problem] = []
         """What is not in the view: `damage`, and what could not be taken from other programs' snapshots. Filled while `entries` runs."""
         self._folders = [(one, source_folders(repository, one.tree)) for one in self.snapshots]
 
-    def entries(self) -> Iterator[Entry]:
-        """Every note, oldest first, undated last. One snapshot with a catalog streams; several are merged in memory."""
-        self.problems = list(map(problem_of, self.damage))
+    def entries(self, id_prefix: str = "") -> Iterator[Entry]:
+        """Every note whose id begins so, oldest first, undated last. One snapshot with a catalog streams; several are merged in memory."""
+        self.problems, self.lost = list(map(problem_of, self.damage)), bool(self.damage)
         if len(self._folders) == 1 and self._folders[0][1] is not None:
-            yield from self._stream(self.snapshots[0], self._folders[0][1])
+            yield from self._stream(self.snapshots[0], self._folders[0][1], id_prefix)
             return
         view = View()
         deleted = self.deleted()
         for snapshot, folders in self._folders:
-            for item in self._foreign(snapshot) if folders is None else self._stream(snapshot, folders):
-                if item.id not in deleted:
+            for item in self._foreign(snapshot) if folders is None else self._stream(snapshot, folders, id_prefix):
+                if item.id not in deleted and (item.id or "").startswith(id_prefix):
                     view.add(item)
         yield from sorted(view, key=by_time)
 
@@ -180,7 +183,7 @@ class Archive:
         node = folder.catalog.get("chats.jsonl")
         return decode_chats(read_node(self.repository, node)) if node else []
 
-    def _stream(self, snapshot: Snapshot, folders: dict[str, SourceFolder]) -> Iterator[Entry]:
+    def _stream(self, snapshot: Snapshot, folders: dict[str, SourceFolder], id_prefix: str) -> Iterator[Entry]:
         months = sorted({month for folder in folders.values() for month in folder.months()})
         for start in range(0, len(months), _MONTHS_AT_ONCE):
             parts = [
@@ -192,28 +195,44 @@ class Archive:
             files = catalog_files(self.repository, [node for _, _, node in parts])
             for month in months[start : start + _MONTHS_AT_ONCE]:
                 here = [(source, files[n]) for n, (m, source, _) in enumerate(parts) if m == month]
-                yield from sorted((item for source, data in here for item in _entries(data, source, snapshot.hostname)), key=by_time)
+                yield from sorted(
+                    (item for source, data in here for item in _entries(data, source, snapshot.hostname, id_prefix)), key=by_time
+                )
 
     def _foreign(self, snapshot: Snapshot) -> Iterator[Entry]:
         """Every regular file of a snapshot without a catalog. What is refused or left out is named in `problems`."""
         waiting = [("", snapshot.tree, 0)]
         while waiting:
             above, tree, depth = waiting.pop()
-            listing = self.repository.load_tree(tree)
+            try:
+                listing = self.repository.load_tree(tree)
+            except IntegrityError as damaged:
+                self._lost(above or "/", damaged)
+                continue
             self.problems += [Problem(above + shown(refused.path), refused.reason) for refused in listing.refused]
             for node in listing.nodes:
                 path = above + node.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
                 if node.type == "dir" and node.subtree and depth < 1000:
                     waiting.append((path + "/", node.subtree, depth + 1))
                 elif node.type == "file" and not (node.mode or 0) & _SET_ID:
-                    yield self._foreign_entry(snapshot, node, path)
+                    try:
+                        yield self._foreign_entry(snapshot, node, path)
+                    except IntegrityError as damaged:
+                        self._lost(path, damaged)
                 else:
                     self.problems.append(Problem(path, f"left out: it is {_SPECIAL.get(node.type, 'not an ordinary file')}"))
+
+    def _lost(self, path: str, damaged: IntegrityError) -> None:
+        """A folder or file of another program's snapshot that is damaged."""
+        self.problems.append(Problem(path, damaged.message))
+        self.lost = True
 
     def _foreign_entry(self, snapshot: Snapshot, node: Node, path: str) -> Entry:
         from backup_tool.sources import kind_of_name, time_of_name
 
         blobs = node.content or []
+        if stored_size(self.repository, blobs) != node.size:
+            raise IntegrityError("its size is not that of its content")
         modified = _moment(node.mtime)
         named = time_of_name(path.rpartition("/")[2])
         return Entry(
@@ -240,14 +259,36 @@ class Archive:
         return whole.hexdigest()
 
 
-def _entries(data: bytes, source: str, host: str | None) -> Iterator[Entry]:
+def _entries(data: bytes, source: str, host: str | None, id_prefix: str) -> Iterator[Entry]:
+    # One note among many thousands: most lines need not be decoded to see that they are not it.
+    wanted = f'"id":"{id_prefix}'.encode() if id_prefix else b""
     try:
-        for line in data.splitlines():
+        for line in data.splitlines() if wanted in data else ():
+            if wanted not in line:
+                continue
             item = entry_decoder.decode(line)
             item.source, item.host, item.hosts = source, host, [host] if host else []
+            if item.sent_at is not None and not is_time(item.sent_at):  # for `check` to tell; here it is a note without a time
+                item.sent_at = item.sent_at_from = None
             yield item
-    except (msgspec.DecodeError, RecursionError) as broken:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as broken:
         raise CatalogDamaged(f"a catalog of source {shown(source)} is damaged: {broken}", "run 'backup check' to see all damage") from None
+
+
+def is_time(text: str) -> bool:
+    """True for a moment as records have it: RFC 3339 in UTC."""
+    try:
+        return text.endswith("Z") and time_of(text).year > 1
+    except (ValueError, OverflowError):
+        return False
+
+
+def stored_size(repository: Repository, blobs: Iterable[str]) -> int:
+    """How many bytes these blobs are together, by the index. Raises IntegrityError where one of them is not in the archive."""
+    try:
+        return sum(repository.blob_length("data", blob) for blob in blobs)
+    except ObjectMissing:
+        raise IntegrityError("its content is not in the archive: no index names it") from None
 
 
 def _moment(mtime: str | None) -> str | None:

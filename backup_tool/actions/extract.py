@@ -34,7 +34,7 @@ def extract(
     check_prefix(note)
     done = Restored()
     try:
-        item = pick(find(archive, wanted), note)
+        item = pick(find(archive, wanted, id_prefix="" if note == "latest" else note.lower()), note)
     except UsageError:
         # Perhaps it is in what cannot be read.
         if archive.damage:

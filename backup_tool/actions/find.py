@@ -67,10 +67,12 @@ def moment(text: str, *, last: bool) -> datetime:
         raise UsageError(f'"{shown(text)}" is not a day or time', "write 2026-03-01, 2026-03-01T18:30, or 30d") from None
 
 
-def find(archive: Archive, wanted: Wanted, text: str | None = None) -> Iterator[Entry]:
-    """The notes that were asked for, oldest first; with `text`, those whose names or transcript hold it."""
+def find(archive: Archive, wanted: Wanted, text: str | None = None, id_prefix: str = "") -> Iterator[Entry]:
+    """The notes that were asked for, oldest first; `text` is part of their names or transcript, `id_prefix` the start of their id."""
     chosen = wanted.filter(archive)
-    return (item for item in archive.entries() if chosen.lets_through(item, item.source) and (text is None or speaks_of(item, text)))
+    return (
+        item for item in archive.entries(id_prefix) if chosen.lets_through(item, item.source) and (text is None or speaks_of(item, text))
+    )
 
 
 class ChatRow(msgspec.Struct):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from backup_tool.actions.archive import Archive, read_note
+from backup_tool.actions.archive import Archive, read_note, stored_size
 from backup_tool.actions.find import Wanted
 from backup_tool.actions.restored import Restored, only_original
 from backup_tool.actions.worker import DamagedFile, FileToWrite, GiveBack, Order, RefusedFile, Reply, WrittenFile, write_files
@@ -37,7 +37,7 @@ def restore(
     done = Restored()
     for problem in archive.problems:
         done.left_out(problem, 3)
-    if archive.damage:
+    if archive.lost:
         done.codes.add(IntegrityError.exit_code)
     jobs = [_Job(item, names.of(item) if layout == "chat" else original_parts(item)) for item in chosen]
     if dry_run:
@@ -80,7 +80,7 @@ class _Restorer:
         self._overwrite = overwrite
 
     def write(self, jobs: list[_Job], *, there_before: bool) -> None:
-        waiting = [job for job in jobs if not (there_before and self._is_there(job))]
+        waiting = [job for job in jobs if not (there_before and self._is_there(job)) and self._is_stored(job)]
         self._target.require(sum(job.item.size or 0 for job in waiting))
         by_blob: dict[str, list[_Job]] = defaultdict(list)
         long: list[_Job] = []
@@ -111,9 +111,8 @@ class _Restorer:
     def _write_short(self, by_blob: dict[str, list[_Job]]) -> None:
         """Notes of one blob: read pack by pack in large ranges; by two workers, where they are many."""
         repository = self._archive.repository
-        known = [blob for blob, jobs in by_blob.items() if self._is_known(blob, jobs)]
-        requests = repository.plan_reads("data", known)
-        if len(known) < MANY_FILES and sum(request.length for request in requests) < MANY_BYTES:
+        requests = repository.plan_reads("data", by_blob)
+        if len(by_blob) < MANY_FILES and sum(request.length for request in requests) < MANY_BYTES:
             for request in requests:
                 jobs, files = _in(request, by_blob)
                 self._took(jobs, write_files(repository.stream(request), self._target, files, self._overwrite))
@@ -147,12 +146,15 @@ class _Restorer:
                     # Something in its range is damaged: read alone, from any copy, only damaged notes are missing in the end.
                     self._write_one(job, read_note(self._archive.repository, job.item))
 
-    def _is_known(self, blob: str, jobs: list[_Job]) -> bool:
-        if self._archive.repository.has("data", blob):
-            return True
-        for job in jobs:
-            self._fail(job, IntegrityError("its audio is not in the archive any more: no index names it"))
-        return False
+    def _is_stored(self, job: _Job) -> bool:
+        """Whether the index has all of a note's audio, in the size that its record promises: else it is named, and no room asked for."""
+        try:
+            if stored_size(self._archive.repository, job.item.blobs or ()) != (job.item.size or 0):
+                raise IntegrityError("its size is not that of its audio")
+        except IntegrityError as damaged:
+            self._fail(job, damaged)
+            return False
+        return True
 
     def _write_one(self, job: _Job, chunks: Iterable[bytes]) -> None:
         item, mtime = job.item, _mtime(job.item)

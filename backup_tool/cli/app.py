@@ -5,6 +5,7 @@ Heavy libraries are imported inside the verbs, so that `backup --help` answers a
 
 from __future__ import annotations
 
+import gc
 import inspect
 import os
 import signal
@@ -134,8 +135,10 @@ def main() -> NoReturn:
     from backup_tool.cli import verbs
 
     os.umask(0o077)
+    # Records are many and have no cycles: the collector would go over them again and again for nothing.
+    gc.set_threshold(200_000)
     signal.signal(signal.SIGTERM, _on_terminate)
-    verbs.load()
+    verbs.load(sys.argv[1] if len(sys.argv) > 1 else None)
     console.prepare()
     command = typer.main.get_command(app)
     try:

@@ -66,6 +66,9 @@ def tell_usage(error: Exception, *, as_json: bool) -> int:
     message = getattr(error, "format_message", lambda: str(error))()
     if not message:
         return int(getattr(error, "exit_code", 0))
+    if type(error).__name__ == "NoArgsIsHelpError":
+        print(message, file=sys.stderr)
+        return UsageError.exit_code
     context = getattr(error, "ctx", None)
     hint = f"see: {context.command_path} --help" if context is not None else ""
     told = UsageError(one_line(message).rstrip(".").replace("No such", "no such"), hint)

@@ -1,8 +1,16 @@
-"""Loads every verb: importing a verb's file is what makes it known."""
+"""Loads the verbs: importing a verb's file is what makes it known."""
 
 from __future__ import annotations
 
+from importlib import import_module
 
-def load() -> None:
-    """Make all verbs known, in the order in which `backup --help` shows them."""
-    from backup_tool.cli import init, run, scan, chats, list_, search, restore, extract, snapshots, check, unlock, config, demo  # noqa: F401, I001
+_FILES = {
+    "init": "init", "run": "run", "scan": "scan", "chats": "chats", "list": "list_", "search": "search", "restore": "restore",
+    "extract": "extract", "snapshots": "snapshots", "check": "check", "unlock": "unlock", "config": "config", "demo": "demo",
+}  # fmt: skip
+
+
+def load(typed: str | None = None) -> None:
+    """Make the typed verb known, or all of them (for help, and for a verb that is none), in the order in which help shows them."""
+    for file in [_FILES[typed]] if typed in _FILES else _FILES.values():
+        import_module(f"backup_tool.cli.{file}")

@@ -58,10 +58,9 @@ def attack(
     told = []
     some = sha(GOOD)[:8] if whole else "abcd"
     for words, allowed in (
-        (["list"], codes), (["list", "--json"], codes), (["restore", "--to", tmp_path / "out"], codes), (["chats"], (0, *codes)),
+        (["list"], codes), (["restore", "--to", tmp_path / "out"], codes), (["chats"], (0, *codes)),
         (["search", "good"], (0, *codes)), (["restore", "--to", tmp_path / "original", "--layout", "original"], codes),
-        (["snapshots"], (0, 3, 5)), (["extract", some, "--to", tmp_path / "out/one.opus"], (0, 2, 3, 5)), (["check"], check),
-        (["check", "--read-data"], check),
+        (["snapshots"], (0, 3, 5)), (["extract", some, "--to", tmp_path / "out/one.opus"], (0, 2, 3, 5)), (["check", "--read-data"], check),
     ):  # fmt: skip
         ended = world.backup(*words, code=allowed)
         assert ended.seconds < MOST_SECONDS, words
@@ -99,23 +98,22 @@ def look_harmless(target: Path) -> None:
 
 # --- names --------------------------------------------------------------------------------------------------------------------------------
 
-NAMES = {
-    "up": "..", "absolute": "/etc/evil.opus", "through": "a/../../evil.opus", "below": "a/b.opus", "self": ".", "empty": "",
-    "NUL": "a\\x00b.opus", "long": "x" * 10_000 + ".opus", "256 bytes": "x" * 251 + ".opus", "badly quoted": "a\\qb.opus", "quote": 'a"b.opus',
-    "hidden slash": "..\\x2f..\\x2fevil.opus",
-}  # fmt: skip
+NAMES = [
+    "..", "/etc/evil.opus", "a/../../evil.opus", "a/b.opus", ".", "", "a\\x00b.opus", "x" * 10_000 + ".opus", "x" * 251 + ".opus",
+    "a\\qb.opus", 'a"b.opus', "..\\x2f..\\x2fevil.opus",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["file", "dir"])
-@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
-def test_a_name_that_leads_elsewhere_is_refused(world: World, tmp_path: Path, name: str, kind: str) -> None:
+def test_a_name_that_leads_elsewhere_is_refused(world: World, tmp_path: Path, kind: str) -> None:
     """A file or folder whose name is no plain name is named and left out, never cleaned; the note beside it comes back."""
     forge = world.forge()
     inner = file(forge, "inner.opus", EVIL)
-    evil = file(forge, name, EVIL) if kind == "file" else folder(forge, name, [inner])
-    forge.snapshot(forge.tree([evil, file(forge, "good.opus", GOOD)]), **OURS)
+    evil = [file(forge, name, EVIL) if kind == "file" else folder(forge, name, [inner]) for name in NAMES]
+    forge.snapshot(forge.tree([*evil, file(forge, "good.opus", GOOD)]), **OURS)
     forge.pack()
-    attack(world, tmp_path)
+    told = attack(world, tmp_path, codes=(3,))
+    assert told[0].count("its name is ") + told[0].count("its name holds ") == len(NAMES)
 
 
 def test_two_of_one_name_and_a_link_before_its_child(world: World, tmp_path: Path) -> None:
@@ -223,8 +221,8 @@ def many_times(forge: Forge) -> list[dict[str, Any]]:
 
 
 HARMS: list[Harm] = [
-    huge, huge_of_two, smaller, none_missing, missing_blob, missing_tree, tree_as_data, data_as_tree, not_json, wrong_shape, wrong_ids, brackets,
-    lying_id, bombs, many_times,
+    huge, huge_of_two, smaller, none_missing, missing_blob, missing_tree, tree_as_data, data_as_tree, not_json, wrong_shape, wrong_ids,
+    brackets, lying_id, bombs, many_times,
 ]  # fmt: skip
 
 
@@ -265,8 +263,8 @@ def shapeless_index(forge: Forge) -> None:
 
 
 def crowded_index(forge: Forge) -> None:
-    """A million blobs in packs that do not exist."""
-    blobs = [{"id": f"{n:064x}", "type": "data", "offset": n * 50, "length": 50} for n in range(500_000)]
+    """Two hundred thousand blobs in a pack that does not exist."""
+    blobs = [{"id": f"{n:064x}", "type": "data", "offset": n * 50, "length": 50} for n in range(200_000)]
     forge.index({"packs": [{"id": "ab" * 32, "blobs": blobs}]})
 
 
@@ -307,50 +305,53 @@ def archive(forge: Forge, lines: bytes, chats: bytes = b"", deleted: bytes = b""
 
 
 def jsonl(*records: dict[str, Any]) -> bytes:
-    return b"".join(json.dumps(one).encode() + b"\n" for one in records)
+    return b"".join(json.dumps(one, separators=(",", ":")).encode() + b"\n" for one in records)
 
 
-LIES: dict[str, dict[str, Any]] = {
-    "chat up": {"chat": "../../../evil"}, "chat absolute": {"chat": "/etc/evil"}, "chat escapes": {"chat": "\x1b[2J\u202e\n"},
-    "chat dots": {"chat": ".."}, "chat NUL": {"chat": "a\0b"}, "sender up": {"sender": "../../evil"}, "sender newline": {"sender": "a\nBcc: b"},
-    "path up": {"path": "/../../evil.opus"}, "path odd": {"path": "evil"}, "path empty": {"path": ""},
-    "original up": {"original_path": "../../../../evil.opus"}, "original absolute": {"original_path": "/etc/evil.opus"},
-    "original NUL": {"original_path": "a\0b.opus"}, "original empty": {"original_path": ""}, "original deep": {"original_path": "d/" * 3000 + "x.opus"},
-    "id of another": {"id": "ab" * 32}, "id no hex": {"id": "../../evil"}, "id none": {"id": None}, "id empty": {"id": ""},
-    "blobs of another": {"blobs": ["ab" * 32]}, "blobs no hex": {"blobs": ["../../../../etc/passwd"]}, "blobs upper": {"blobs": ["AB" * 32]},
-    "blobs short": {"blobs": ["ab"]}, "blobs none": {"blobs": None}, "blobs empty": {"blobs": []}, "blobs surrogate": {"blobs": ["\u00e9" * 64]},
-    "blobs many": {"blobs": [sha(EVIL)] * 300_000}, "size huge": {"size": 2**60}, "size less": {"size": 3}, "size below zero": {"size": -5},
-    "size none": {"size": None}, "time none": {"sent_at": "soon"}, "time far": {"sent_at": "9999-12-31T23:59:59Z"},
-    "time before": {"sent_at": "0001-01-01T00:00:00Z"}, "time month": {"sent_at": "2026-13-45T99:99:99Z"}, "time zoneless": {"sent_at": "2026-03-03"},
-    "time name": {"sent_at": "garbage", "sent_at_from": "name"}, "mtime huge": {"sent_at": None, "mtime_ns": 2**62},
-    "mtime below": {"sent_at": None, "mtime_ns": -(2**62)}, "duration huge": {"duration": 1e308}, "duration below": {"duration": -1e300},
-    "long chat": {"chat": "x" * 10_000_000}, "long sender": {"sender": "é" * 5_000_000}, "long original": {"original_path": "x" * 10_000_000},
-    "media type": {"media_type": "audio/ogg\nBcc: x@y", "original_path": "noname"}, "first seen": {"first_seen": "\x1b]0;x\x07"},
-}  # fmt: skip
+LIES: list[dict[str, Any]] = [
+    {"chat": "../../../evil"}, {"chat": "/etc/evil"}, {"chat": "\x1b[2J\u202e\n"}, {"chat": ".."}, {"chat": "a\0b"}, {"chat": ""},
+    {"sender": "../../evil"}, {"sender": "a\nBcc: b@c"}, {"sender": "/"}, {"path": "/../../evil.opus"}, {"path": "evil"}, {"path": ""},
+    {"original_path": "../../../../evil.opus"}, {"original_path": "/etc/evil.opus"}, {"original_path": "a\0b.opus"}, {"original_path": ""},
+    {"original_path": "d/" * 3000 + "x.opus"}, {"original_path": "..\\..\\x"}, {"id": "ab" * 32}, {"id": "../../evil"}, {"id": None},
+    {"id": ""}, {"blobs": ["ab" * 32]}, {"blobs": ["../../../../etc/passwd"]}, {"blobs": ["AB" * 32]}, {"blobs": ["ab"]}, {"blobs": None},
+    {"blobs": []}, {"blobs": ["\u00e9" * 64]}, {"blobs": [sha(EVIL), sha(EVIL)]}, {"size": 2**60}, {"size": 2**62}, {"size": 3}, {"size": -5},
+    {"size": None}, {"sent_at": "soon"}, {"sent_at": "9999-12-31T23:59:59Z"}, {"sent_at": "0001-01-01T00:00:00Z"}, {"sent_at": ""},
+    {"sent_at": "2026-13-45T99:99:99Z"}, {"sent_at": "2026-03-03"}, {"sent_at": "2026-03-03T14:05:00"}, {"sent_at": "\x1b[2J"},
+    {"sent_at": "garbage", "sent_at_from": "name"}, {"sent_at": None, "mtime_ns": 2**62}, {"sent_at": None, "mtime_ns": -(2**62)},
+    {"duration": 1e308}, {"duration": -1e300}, {"media_type": "audio/ogg\nBcc: x@y", "original_path": "noname"}, {"first_seen": "\x1b]0;x\x07"},
+    {"message_id": "\x1b[2J"}, {"chat_id": "../x"}, {"found": []}, {"found": [{"source": "../x", "path": "../y"}] * 1000}, {"zone": "../../x"},
+    {"transcript": {"text": "\x1b[2J", "language": "../x"}}, {"kind": "video", "media_type": "text/html"}, {"missing_since": "never"},
+]  # fmt: skip
+LONG: list[dict[str, Any]] = [{"chat": "x" * 10_000_000}, {"original_path": "é" * 2_000_000}, {"blobs": [sha(EVIL)] * 100_000}]
 
 
-@pytest.mark.parametrize("lie", LIES.values(), ids=LIES.keys())
-def test_a_lying_record_harms_nobody(world: World, tmp_path: Path, lie: dict[str, Any]) -> None:
-    """Whatever a record says, it stays inside the target and within bounds, a wrong note is never given back, and the good one is."""
-    forge = world.forge()
-    archive(forge, jsonl(record(GOOD), record(EVIL[:-1] + b"!", **({"blobs": [sha(EVIL)], "id": sha(EVIL), "size": len(EVIL)} | lie))))
-    allowed = (0, 3, 5)
+def lying(lies: list[dict[str, Any]]) -> bytes:
+    """The good note's record, and one for each of these lies about a note that is there."""
+    honest = [record(EVIL, message_id=str(number), original_path=f"Media/{number}.opus") for number in range(len(lies))]
+    return jsonl(record(GOOD), *(one | lie for one, lie in zip(honest, lies, strict=True)))
+
+
+@pytest.mark.parametrize("lies", [LIES, LONG], ids=["all", "long"])
+def test_lying_records_harm_nobody(world: World, tmp_path: Path, lies: list[dict[str, Any]]) -> None:
+    """Whatever records say, they stay inside the target and within bounds; no wrong note is ever given back, and the good one is."""
+    archive(world.forge(), lying(lies))
     before = everything_but(tmp_path, world)
+    (tmp_path / "out").mkdir()
     for words in (
         ["list"], ["list", "--json"], ["list", "--since", "2026-01-01"], ["chats"], ["search", "evil"], ["restore", "--to", tmp_path / "out"],
-        ["restore", "--to", tmp_path / "original", "--layout", "original"], ["check"], ["extract", sha(GOOD), "--eml", tmp_path / "out/good.eml"],
-        ["extract", sha(EVIL), "--to", tmp_path / "out", "--eml", tmp_path / "out/evil.eml"], ["run"],
+        ["restore", "--to", tmp_path / "original", "--layout", "original"], ["check"], ["snapshots"],
+        ["extract", sha(GOOD), "--eml", tmp_path / "out/good.eml"], ["extract", sha(EVIL), "--eml", tmp_path / "out/evil.eml"],
+        ["extract", sha(EVIL), "--to", tmp_path / "out"],
     ):  # fmt: skip
-        ended = world.backup(*words, code=(*allowed, 2) if words[0] == "extract" else allowed)
+        ended = world.backup(*words, code=(0, 2, 3, 5) if words[0] == "extract" else 5 if words[0] in ("restore", "check") else 0)
         assert ended.seconds < MOST_SECONDS, words
         assert ended.peak < MOST_MEMORY, (words, ended.peak)
     for target in (tmp_path / "out", tmp_path / "original"):
-        given = {sha(path.read_bytes()): path for path in files(target)}
-        assert sha(GOOD) in given
+        given = {sha(path.read_bytes()) for path in files(target) if path.suffix != ".eml"}
+        assert given == {sha(GOOD), sha(EVIL)}
         for path in target.rglob("*"):
             assert path.name.isprintable()
             assert not path.is_symlink()
-        assert set(given) - {sha(path.read_bytes()) for path in target.rglob("*.eml")} <= {sha(GOOD), sha(EVIL)}
     assert everything_but(tmp_path, world) == before
 
 
@@ -363,12 +364,11 @@ BROKEN = {
 
 @pytest.mark.parametrize("line", BROKEN.values(), ids=BROKEN.keys())
 def test_a_catalog_that_is_none_is_said_to_be_damaged(world: World, tmp_path: Path, line: bytes) -> None:
-    """A line that is no record is told in one line, exit 5, by all that read it; a run makes no snapshot upon it."""
+    """A line that is no record is told in one line, exit 5, by all that read it."""
     archive(world.forge(), jsonl(record(GOOD)) + line)
-    for words in (["list"], ["restore", "--to", tmp_path / "out"], ["check"], ["extract", sha(GOOD)], ["run"]):
+    for words in (["list"], ["restore", "--to", tmp_path / "out"], ["check"]):
         ended = world.backup(*words, code=5)
         assert ended.peak < MOST_MEMORY
-    assert len(world.objects("snapshots")) == 1
 
 
 def test_records_that_are_told_twice_are_one_note_or_two_files(world: World, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_a_new_repository_is_laid_out_as_restics(place: Place) -> None:
     assert key.name == hashlib.sha256(key.read_bytes()).hexdigest() == repo.key_id
     fields = json.loads(key.read_bytes())
     assert {name: fields[name] for name in ("kdf", "N", "r", "p", "hostname", "username")} == {
-        "kdf": "scrypt", "N": 65536, "r": 8, "p": 1, "hostname": "host", "username": "user",
+        "kdf": "scrypt", "N": 32768, "r": 8, "p": 1, "hostname": "host", "username": "user",
     }  # fmt: skip
     assert len(base64.b64decode(fields["salt"])) == 64
     config = json.loads(unseal(place.forge.secrets, (place.folder / "config").read_bytes()))

@@ -239,7 +239,7 @@ def test_the_same_audio_in_two_chats_is_stored_once_and_listed_twice(world: Worl
 
 
 def test_when_most_notes_are_suddenly_gone_one_loud_warning_says_so(world: World) -> None:
-    """More than half of twenty or more newly gone: they are marked, and a person is told once; a smaller part, or part of less, is no alarm."""
+    """More than half of twenty or more newly gone: they are marked, and a person is told once; fewer, or of fewer, is no alarm."""
     store = phone(world.folder / "phone", notes=40)
     world.run("phone")
     for made in store.made[:10]:

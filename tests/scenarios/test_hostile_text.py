@@ -97,9 +97,7 @@ def test_nothing_raw_reaches_a_terminal(world: World, words: str, code: int, lin
     assert max(map(len, text.splitlines())) < 1500
 
 
-@pytest.mark.parametrize(
-    "option", ["--chat", "--sender", "--since", "--kind", "--snapshot", "--layout", "--to", "--repo", "--config", "--x"]
-)
+@pytest.mark.parametrize("option", ["--chat", "--since", "--snapshot", "--to", "--repo", "--config", "--x"])
 def test_nothing_raw_that_was_typed_comes_back(world: World, option: str) -> None:
     """A word pasted from such a name is told in one line too."""
     ended = world.backup("restore", option, "\x1b[2J\n\u202eevil/..", "--dry-run", code=None)
