@@ -302,16 +302,19 @@ def _moment(mtime: str | None) -> str | None:
 
 def read_note(repository: Repository, item: Entry) -> Iterator[bytes]:
     """The audio of a note, blob by blob. Raises IntegrityError when, at the end, it is not the note that the catalog names."""
-    whole, size = hashlib.sha256(), 0
-    for blob in item.blobs or []:
+    name, hint = f"note {shown(item.id or '?', 16)}", "run 'backup check --read-data' to see all damage"
+    try:
+        size = stored_size(repository, item.blobs or ())
+    except IntegrityError as gone:
+        raise IntegrityError(f"{name}: {gone.message}", hint) from None
+    whole = hashlib.sha256()
+    # No more is read than the record promises, however many pieces it names.
+    for blob in item.blobs or () if size == item.size else ():
         data = repository.load_blob("data", blob)
         whole.update(data)
-        size += len(data)
         yield data
     if whole.hexdigest() != item.id or size != item.size:
-        raise IntegrityError(
-            f"note {(item.id or '?')[:16]} is not what its record says", "run 'backup check --read-data' to see all damage"
-        )
+        raise IntegrityError(f"{name} is not what its record says", hint)
 
 
 def pick(entries: Iterable[Entry], wanted: str) -> Entry:

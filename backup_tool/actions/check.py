@@ -116,9 +116,9 @@ class _CatalogCheck:
         messages = []
         if len(notes) != len(lines):
             messages.append(f"{month}: two records of its catalog stand at one path")
-        for path, note in notes.items():
-            if note.sent_at is not None and not is_time(note.sent_at):
-                messages.append(f"{month}: {shown(path)} was sent at {shown(note.sent_at, 40)}, which is no time")
+        for path, one in notes.items():
+            if one.sent_at is not None and not is_time(one.sent_at):
+                messages.append(f"{month}: {shown(path)} was sent at {shown(one.sent_at, 40)}, which is no time")
         for chat, tree in parts:
             for file in self._repository.load_tree(tree).nodes:
                 note = notes.pop(f"{chat}/{file.name}", None)

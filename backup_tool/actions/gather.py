@@ -93,6 +93,9 @@ class Gatherer:
         self.tally.scanned[source.name] = summary
         self.tally.chats[source.name] = summary.chats
         self.tally.problems += summary.problems
+        self._progress.tell(
+            f"{source.name}: {summary.files:,} files as {source.type}, names and times from {summary.database or 'file names'}"
+        )
         for warning in summary.warnings:
             self._progress.warn(f"{source.name}: {warning}")
 

@@ -109,16 +109,18 @@ class _Job:
         self._previous: dict[str, SourceFolder] = {}
         self._merged: set[str] = set()
         self._absent: list[Problem] = []
+        self._writers: list[Writer] = []
 
     def run(self) -> RunResult:
         parent = self._load()
         before = self._ledger.numbers()
-        with self._writer() as writer:
+        self._writers.append(writer := self._writer())
+        with writer:
             gatherer = self._gather(writer)
             new = sum(number >= before for number in self._ledger)
             snapshot = self._write(writer, parent)
         self._remember()
-        return self._result(snapshot, new, writer, gatherer)
+        return self._result(snapshot, new, gatherer)
 
     def _writer(self) -> Writer:
         return self._repository.writer(pack_size=self._plan.pack_size, verify_writes=self._plan.verify_writes)
@@ -132,7 +134,8 @@ class _Job:
         """Take in the records of this host's newest snapshot, and what other snapshots of it know more."""
         snapshots = [one for one in self._repository.snapshots() if one.hostname == self._plan.host]
         self._repository.load_index()
-        self._repository.adopt_loose_packs()
+        if adopted := self._repository.adopt_loose_packs():
+            self._progress.tell(f"taken over from an interrupted run: {adopted} packs")
         with_catalog = [(one, folders) for one in tips(snapshots) if (folders := source_folders(self._repository, one.tree)) is not None]
         self._merged = {one.id for one, _ in with_catalog}
         if not with_catalog:
@@ -224,7 +227,8 @@ class _Job:
         tree = bundler.write(self._deleted)
         writer.finish()
         while self._take_over_others(tree):
-            with self._writer() as more:
+            self._writers.append(more := self._writer())
+            with more:
                 tree = Bundler(self._repository, more, self._ledger, self._chats, self._previous).write(self._deleted)
         notes, _, size = self._ledger.totals()
         return self._repository.save_snapshot(
@@ -254,15 +258,17 @@ class _Job:
             self._merge(source_folders(self._repository, one.tree) or {})
         return True
 
-    def _result(self, snapshot: str, new: int, writer: Writer, gatherer: Gatherer) -> RunResult:
+    def _result(self, snapshot: str, new: int, gatherer: Gatherer) -> RunResult:
         notes, gone, _ = self._ledger.totals()
-        tally, stats = gatherer.tally, writer.stats
-        delivery = Delivery(self._plan.destination_name, "delivered", stats.objects + 1, stats.bytes)
+        tally = gatherer.tally
+        added = sum(writer.stats.bytes for writer in self._writers)
+        objects = sum(writer.stats.objects for writer in self._writers) + 1
+        delivery = Delivery(self._plan.destination_name, "delivered", objects, added)
         mirrors = [Delivery(name, "failed", 0, 0, _NO_MIRRORS) for name in self._plan.mirrors]
         return RunResult(
             snapshot=snapshot, notes=notes, new=new, unchanged=notes - new - gone, gone=gone, missing=tally.missing, orphan=tally.orphans,
             unreadable=len(tally.problems), damaged=self._ledger.damaged(), deleted=tally.deleted, bytes_read=tally.bytes_read,
-            bytes_added=stats.bytes, destinations=[delivery, *mirrors], errors=self._absent + tally.problems, seconds=0.0,
+            bytes_added=added, destinations=[delivery, *mirrors], errors=self._absent + tally.problems, seconds=0.0,
         )  # fmt: skip
 
 

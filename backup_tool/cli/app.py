@@ -132,24 +132,27 @@ def _top(version: Annotated[bool, typer.Option("--version", callback=_version, i
 
 def main() -> NoReturn:
     """Parse what was typed, carry it out, and end with its exit code."""
-    from backup_tool.cli import verbs
-
     os.umask(0o077)
     # Records are many and have no cycles: the collector would go over them again and again for nothing.
     gc.set_threshold(200_000)
-    signal.signal(signal.SIGTERM, _on_terminate)
-    verbs.load(sys.argv[1] if len(sys.argv) > 1 else None)
-    console.prepare()
-    command = typer.main.get_command(app)
     try:
-        code = command.main(sys.argv[1:], prog_name="backup", standalone_mode=False)
-        raise SystemExit(code if isinstance(code, int) else 0)
+        signal.signal(signal.SIGTERM, _on_terminate)
+        raise SystemExit(_parse_and_carry_out())
     except SystemExit:
         raise
     except Terminated as error:
         console.tell_error(error, as_json=False)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
-        raise SystemExit(130) from None
+        raise SystemExit(Interrupted.exit_code) from None
     except Exception as error:
         raise SystemExit(console.tell_usage(error, as_json="--json" in sys.argv)) from None
+
+
+def _parse_and_carry_out() -> int:
+    from backup_tool.cli import verbs
+
+    verbs.load(sys.argv[1] if len(sys.argv) > 1 else None)
+    console.prepare()
+    code = typer.main.get_command(app).main(sys.argv[1:], prog_name="backup", standalone_mode=False)
+    return code if isinstance(code, int) else 0

@@ -180,6 +180,8 @@ class Writer:
         """
         if self._failure is not None:
             raise self._failure
+        if self._finished:
+            raise AssertionError("this writer has finished: what is added now would be stored nowhere")
         raw_id = hashlib.sha256(payload).digest() if id is None else unhexlify(id)
         blob_kind = _BLOB_KIND[kind]
         if not 0 < len(payload) <= MAX_BLOB[blob_kind]:

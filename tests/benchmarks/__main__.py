@@ -204,11 +204,9 @@ def main() -> None:
         work = Path(folder)
         store = work / "store"
         size = make_corpus(store, given.notes, given.typical_bytes)
-        print(
-            f"{date.today()}, {given.notes:,} notes, {size / 1e6:.0f} MB; {os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, ",
-            end="",
-        )
-        print(subprocess.run(["restic", "version"], capture_output=True, text=True, check=True).stdout.split(" compiled")[0])
+        restic = subprocess.run(["restic", "version"], capture_output=True, text=True, check=True).stdout.split(" compiled")[0]
+        machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, {restic}"
+        print(f"{date.today()}, {given.notes:,} notes, {size / 1e6:.0f} MB; {machine}")
         print("\n| what | backup s | restic s | ratio | backup CPU s | restic CPU s | ratio | backup MB | restic MB | asked |")
         print("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
         bench = Bench(work, store)
