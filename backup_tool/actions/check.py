@@ -43,7 +43,8 @@ def check(repository: Repository, state: State, progress: Progress, *, read_data
         findings += _disappeared(repository, state, snapshots)
     errors = sum(finding.severity == "error" for finding in findings)
     read = "every stored byte was read" if read_data else "structure and catalogs were read; --read-data reads every byte"
-    verdict = f"{errors} errors in {len(snapshots)} snapshots" if errors else f"no errors in {len(snapshots)} snapshots; {read}"
+    what = f"{len(snapshots)} snapshot{'' if len(snapshots) == 1 else 's'}"
+    verdict = f"{errors} error{'' if errors == 1 else 's'} in {what}" if errors else f"no errors in {what}; {read}"
     return Report(not errors, read_data, len(snapshots), findings, verdict)
 
 

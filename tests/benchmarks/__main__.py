@@ -161,7 +161,7 @@ def show(row: Row) -> None:
     """One line of the table."""
 
     def median(measures: list[Measure], what: str) -> float:
-        return statistics.median(getattr(one, what) for one in measures)
+        return float(statistics.median(getattr(one, what) for one in measures))
 
     wall, cpu = median(row.ours, "wall"), median(row.ours, "cpu")
     their_wall, their_cpu = median(row.theirs, "wall"), median(row.theirs, "cpu")

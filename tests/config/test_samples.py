@@ -108,7 +108,9 @@ def test_the_nights_work_as_cron_starts_them(tmp_path: Path) -> None:
         return done.stdout + done.stderr
 
     cron('"$HOME/.local/bin/backup" init --repo archive')
-    assert [cron(line.split(maxsplit=5)[5]) for line in cron_lines()] == ["", ""]
+    nights = [cron(line.split(maxsplit=5)[5]).splitlines() for line in cron_lines()]
+    assert [len(lines) for lines in nights] == [1, 1]
+    assert nights[0][0].startswith("1 new note, ")
     where = ["restic", "-r", str(tmp_path / "voice-notes"), "--password-file", str(settings / "password"), "--no-cache"]
     subprocess.run([*where, "check", "--read-data"], check=True, capture_output=True)
     listed = subprocess.run([*where, "ls", "latest"], check=True, capture_output=True, text=True).stdout

@@ -17,7 +17,7 @@ import pytest
 
 from backup_tool.errors import BackupError, IntegrityError, NoSpace, UsageError
 from backup_tool.exporters.folder import Refused, TargetFolder, Written
-from tests.parts import needs, needs_root
+from tests.parts import exfat_stick, needs, needs_root
 
 SENT = 1_772_546_700_123_456_789
 
@@ -399,20 +399,8 @@ def test_a_read_only_target_is_told_as_such(small_disk: Path) -> None:
 
 @pytest.fixture
 def stick(tmp_path: Path) -> Iterator[Path]:
-    needs_root()
-    needs("losetup", "mkfs.exfat", "mount.exfat-fuse", "umount")
-    image, place = tmp_path / "image", tmp_path / "stick"
-    place.mkdir()
-    with open(image, "wb") as file:
-        file.truncate(8 << 20)
-    subprocess.run(["mkfs.exfat", str(image)], check=True, stdout=subprocess.DEVNULL)
-    device = subprocess.run(["losetup", "--find", "--show", str(image)], check=True, capture_output=True, text=True).stdout.strip()
-    try:
-        subprocess.run(["mount.exfat-fuse", device, str(place)], check=True, stdout=subprocess.DEVNULL)
+    with exfat_stick(tmp_path) as place:
         yield place
-        subprocess.run(["umount", str(place)], check=True)
-    finally:
-        subprocess.run(["losetup", "--detach", device], check=True)
 
 
 def test_a_stick_without_links_works_too(stick: Path) -> None:

@@ -151,13 +151,13 @@ def kill_restore(world: World, takes: float, seeded: random.Random, tally: Tally
         assert hashes(target) == notes
 
 
-def kill_worker(world: World, seeded: random.Random, within: float) -> Ended:
-    """Kill one of the two workers of a run, and nothing else, within so many seconds of its start; how the run ended."""
-    running = world.start("run")
+def kill_worker(world: World, seeded: random.Random, within: float, *words: str | Path) -> Ended:
+    """Kill one of the two workers of a command, and nothing else, within so many seconds of its start; how the command ended."""
+    running = world.start(*words)
     deadline = time.monotonic() + PATIENCE
     while not (workers := running.children()):
         assert time.monotonic() < deadline
-        assert not running.has_ended(), "the run had no workers"
+        assert not running.has_ended(), "there were no workers"
     time.sleep(seeded.uniform(0, within))
     os.kill(seeded.choice(workers), signal.SIGKILL)
     return running.wait()

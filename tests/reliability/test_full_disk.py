@@ -148,7 +148,9 @@ def test_a_read_only_disk_can_be_read_and_checked(tmp_path: Path) -> None:
 
 def unprivileged(world: World, *words: str | Path) -> Ended:
     """A command of a user whom permissions bind: for root, its power to pass them over is taken away."""
-    powerless: list[str | Path] = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    powerless: list[str] = []
+    if os.geteuid() == 0:
+        powerless = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
     return by_itself(world, *powerless, sys.executable, "-m", "backup_tool", *words)
 
 

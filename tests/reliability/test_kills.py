@@ -10,7 +10,7 @@ import pytest
 
 from tests.parts import needs
 from tests.reliability.kills import MANY, campaign, kill_worker, look_whole
-from tests.reliability.world import hashes, new_world
+from tests.reliability.world import files, hashes, new_world
 from tests.repository.forge import sha
 
 SEED = 7
@@ -34,13 +34,27 @@ def test_a_killed_worker_is_told_and_the_next_run_completes(tmp_path: Path) -> N
     world = new_world(tmp_path / "w", MANY, seconds=6, pack_size="4 MiB", database=False)
     seeded = random.Random(SEED)
     for _ in range(3):
-        ended = kill_worker(world, seeded, within=0.1)
+        ended = kill_worker(world, seeded, 0.1, "run")
         assert ended.code == 1
         assert ended.told == "error: a worker process ended unexpectedly"
         assert world.objects("snapshots") == []
         world.restic("check", "--no-lock")
     world.backup("run")
     look_whole(world)
+
+
+def test_a_killed_worker_of_a_restore_is_told_and_the_next_restore_completes(tmp_path: Path) -> None:
+    """A restore that loses one of its workers says so, leaves whole notes only under their names, and the next one completes."""
+    world = new_world(tmp_path / "w", MANY, seconds=6, pack_size="4 MiB", database=False)
+    world.backup("run")
+    target = tmp_path / "out"
+    ended = kill_worker(world, random.Random(SEED), 0.05, "restore", "--to", target)
+    assert ended.code == 1
+    assert ended.told == "error: a worker process ended unexpectedly"
+    named = Counter(sha(path.read_bytes()) for path in files(target) if not path.name.endswith(".part"))
+    assert named <= world.notes()
+    world.backup("restore", "--to", target)
+    assert hashes(target) == world.notes()
 
 
 def test_the_remains_of_a_killed_restore_are_removed_and_nothing_else(tmp_path: Path) -> None:

@@ -50,7 +50,9 @@ def world(new_world: NewWorld, tmp_path_factory: pytest.TempPathFactory) -> Worl
     broken = store.root / "Media/WhatsApp Voice Notes/202610/\x1b[31mlink\n\u202e.opus"
     broken.symlink_to("/etc/passwd")
     ended = world.backup("run", "phone", "-v", code=3)
-    assert len(ended.told.splitlines()) == 1
+    detail, problem = ended.told.splitlines()
+    assert detail.startswith("phone: ")
+    assert "link" in problem
     assert not RAW.search(ended.text + ended.told)
     return world
 
