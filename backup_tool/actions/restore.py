@@ -96,7 +96,7 @@ class _Restorer:
                 self._write_one(job, read_note(self._archive.repository, job.item))
         finally:
             self._progress.end()
-            self._target.finish()
+            self._target.finish({tuple(job.parts[:-1]) for job in waiting})
 
     def _is_there(self, job: _Job) -> bool:
         try:

@@ -156,7 +156,7 @@ class TargetFolder:
         The same bytes already there are left alone, without asking `chunks` for anything where `sha256` (hex) is given. Where other bytes
         are, the file gets the name with " (2)" (or 3, …), or takes their place with `overwrite`. What comes must be `size` bytes with that
         SHA-256; `verified` says that the caller has made sure of it a moment ago. Without `look_first` the caller thinks that the file is
-        not there; should it be, it is compared after all. Not on stable storage before `finish`.
+        not there; should it be, it is compared after all. Call `finish` at the end.
 
         Raises Refused (this entry only), IntegrityError (not the bytes promised), NoSpace, BackupError, and what `chunks` raises (an
         OSError from there counts as the target's). None leaves anything behind.
@@ -178,11 +178,14 @@ class TargetFolder:
                     with suppress(FileNotFoundError):
                         os.unlink(folder.at(part), dir_fd=folder.fd)
 
-    def finish(self) -> None:
-        """Have all that was written on stable storage: one call for the whole file system, or one for each folder. Raises BackupError."""
+    def finish(self, more: Iterable[Sequence[str]] = ()) -> None:
+        """Sync every folder that was written to once, and those in `more` (that another process wrote to). Raises BackupError.
+
+        What is in the files follows when the system writes its cache: waiting for that takes longer than having a restore again.
+        """
         with self._lock, _errors_of(str(self.path)):
-            if self._root.fd is not None and not _sync_file_system(self._root.fd):
-                for parts in sorted(self._touched):
+            for parts in sorted(self._touched | {tuple(parts) for parts in more}):
+                with suppress(FileNotFoundError):
                     _sync_folder(self._folder(parts))
             self._touched.clear()
 
@@ -418,21 +421,6 @@ def _is_alive(process: int) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def _sync_file_system(fd: int) -> bool:
-    """Linux: everything of the file system that holds `fd` is on stable storage. False where the system has no such call."""
-    if sys.platform != "linux":
-        return False
-    call = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
-    if call is None:
-        return False
-    if call(fd) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in (errno.ENOSYS, errno.EINVAL):
-        return False
-    raise OSError(code, os.strerror(code))
 
 
 def _sync_folder(folder: _Folder) -> None:

@@ -158,6 +158,13 @@ def test_a_configured_source_that_is_away_is_carried(world: World) -> None:
 # --- one bad file among good ones ---------------------------------------------------------------------------------------------------------
 
 
+def put(path: Path | bytes, data: bytes) -> None:
+    """A file that has been at rest for long."""
+    with open(path, "wb") as file:
+        file.write(data)
+    os.utime(path, (1_772_000_000, 1_772_000_000))
+
+
 def voice(world: World) -> Path:
     """The folder of voice notes."""
     return world.store / "Media/WhatsApp Voice Notes"
@@ -167,15 +174,15 @@ def test_an_unreadable_file_is_named_and_the_rest_is_archived(world: World) -> N
     """A file or a folder that may not be read is named, exit 3; what is on record of it stays; all else is archived."""
     needs("setpriv")
     known = next(iter(sorted(voice(world).rglob("*.opus"))))
-    known.write_bytes(opus_note(1, 900))
+    put(known, opus_note(1, 900))
     known.chmod(0)
     closed = voice(world) / "202611"
     closed.mkdir()
-    (closed / "PTT-20260310-WA0001.opus").write_bytes(opus_note(1, 901))
+    put(closed / "PTT-20260310-WA0001.opus", opus_note(1, 901))
     closed.chmod(0)
     good = voice(world) / "202612"
     good.mkdir()
-    (good / "PTT-20260320-WA0001.opus").write_bytes(opus_note(1, 902))
+    put(good / "PTT-20260320-WA0001.opus", opus_note(1, 902))
     ended = unprivileged(world, "run", "--json")
     assert ended.code == 3
     done = json.loads(ended.out)
@@ -202,11 +209,10 @@ def test_hostile_names_are_archived_and_never_reach_a_terminal_raw(world: World,
     os.makedirs(folder, exist_ok=True)
     for number, name in enumerate(HOSTILE):
         assert len(name) <= 255
-        with open(os.path.join(folder, name), "wb") as file:
-            file.write(opus_note(1, 2000 + number))
+        put(os.path.join(folder, name), opus_note(1, 2000 + number))
     odd = voice(world) / os.fsdecode(b"2026\n\x1b]0;x\x07\xff")
     odd.mkdir()
-    (odd / "PTT-20260304-WA0001.opus").write_bytes(opus_note(1, 2100))
+    put(odd / "PTT-20260304-WA0001.opus", opus_note(1, 2100))
     (voice(world) / "loop").symlink_to(voice(world))
     (voice(world) / "PTT-20260304-WA0002.opus").symlink_to("/etc/passwd")
     os.mkfifo(voice(world) / "PTT-20260304-WA0003.opus")
@@ -375,7 +381,7 @@ def test_a_damaged_database_takes_nothing_away(world: World, harm: Callable[[Pat
     database = world.store / "Databases/msgstore.db"
     harm(database)
     damaged = database.read_bytes()
-    (voice(world) / "PTT-20260307-WA0001.opus").write_bytes(opus_note(1, 77))
+    put(voice(world) / "PTT-20260307-WA0001.opus", opus_note(1, 77))
     ended = world.backup("run", "--json", code=(0, 3))
     assert ended.seconds < 60
     done = json.loads(ended.out)

@@ -141,7 +141,7 @@ def test_a_read_only_disk_can_be_read_and_checked(tmp_path: Path) -> None:
         assert sum(world.restored("out").values()) == 10
         for words in (["check"], ["check", "--read-data"]):
             assert "checking without a lock: " in world.backup(*words).err
-        for words in (["snapshots"], ["chats"], ["search", "family"], ["extract", "latest", "--to", tmp_path / "one"]):
+        for words in (["snapshots"], ["chats"], ["search", "family"], ["extract", "latest", "--to", str(tmp_path / "one")]):
             world.backup(*words)
         assert hashes(at) == before
 
@@ -188,7 +188,7 @@ def test_an_archive_that_one_may_only_read(tmp_path: Path) -> None:
 
 # (call, error, which one of each thread): into packs, index, snapshot, lock; their syncs; their renames.
 NOS = [
-    ("write", "ENOSPC", 1), ("write", "ENOSPC", 3), ("write", "ENOSPC", 5), ("fsync", "EIO", 1), ("fsync", "EIO", 3), ("fsync", "EIO", 5),
+    ("write", "ENOSPC", 2), ("write", "ENOSPC", 5), ("fsync", "EIO", 1), ("fsync", "EIO", 5),
     ("rename", "ENOSPC", 1), ("rename", "EIO", 3),
 ]  # fmt: skip
 

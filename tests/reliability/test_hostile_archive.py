@@ -22,6 +22,7 @@ from tests.repository.forge import Forge, node, sha
 
 MOST_MEMORY = 512 * 2**20
 MOST_SECONDS = 30.0
+BOMB = 640 * 2**20
 GOOD = opus_note(1, 1)
 EVIL = b"what must not get out"
 OURS = {"program_version": "backup 9", "paths": ["/voice-notes"], "hostname": "machine"}
@@ -205,13 +206,13 @@ def lying_id(forge: Forge) -> list[dict[str, Any]]:
 
 
 def bombs(forge: Forge) -> list[dict[str, Any]]:
-    """Compressed blobs that grow to a gigabyte: as a folder, and as a note, with true and with false lengths in the index."""
-    bomb = zstandard.ZstdCompressor(level=3).compress(bytes(2**30))
-    honest = forge.blob("data", b"", id="a1" * 32, packed=bomb, raw_length=2**30)
+    """Compressed blobs that grow beyond the memory allowed: as a folder, and as a note, with true and with false lengths in the index."""
+    bomb = zstandard.ZstdCompressor(level=3).compress(bytes(BOMB))
+    honest = forge.blob("data", b"", id="a1" * 32, packed=bomb, raw_length=BOMB)
     liar = forge.blob("data", b"", id="a2" * 32, packed=bomb, raw_length=1000)
     tree = forge.blob("tree", b"", id="a3" * 32, packed=bomb, raw_length=60 * 2**20)
     return [
-        file(forge, "evil.opus", EVIL, size=2**30, content=[honest]),
+        file(forge, "evil.opus", EVIL, size=BOMB, content=[honest]),
         file(forge, "worse.opus", EVIL, size=1000, content=[liar]),
         folder(forge, "evil", [], subtree=tree),
     ]
@@ -249,11 +250,11 @@ def test_folders_three_thousand_deep(world: World, tmp_path: Path) -> None:
 
 
 def bomb_snapshot(forge: Forge) -> None:
-    forge.sealed_json("snapshots", b"{" + b" " * 2**30)
+    forge.sealed_json("snapshots", b"{" + b" " * BOMB)
 
 
 def bomb_index(forge: Forge) -> None:
-    forge.sealed_json("index", b'{"packs":[' + b" " * 2**30)
+    forge.sealed_json("index", b'{"packs":[' + b" " * BOMB)
 
 
 def shapeless_snapshot(forge: Forge) -> None:
@@ -265,8 +266,8 @@ def shapeless_index(forge: Forge) -> None:
 
 
 def crowded_index(forge: Forge) -> None:
-    """Two hundred thousand blobs in a pack that does not exist."""
-    blobs = [{"id": f"{n:064x}", "type": "data", "offset": n * 50, "length": 50} for n in range(200_000)]
+    """A hundred thousand blobs in a pack that does not exist."""
+    blobs = [{"id": f"{n:064x}", "type": "data", "offset": n * 50, "length": 50} for n in range(100_000)]
     forge.index({"packs": [{"id": "ab" * 32, "blobs": blobs}]})
 
 
