@@ -185,8 +185,10 @@ class TargetFolder:
         """
         with self._lock, _errors_of(str(self.path)):
             for parts in sorted(self._touched | {tuple(parts) for parts in more}):
-                with suppress(FileNotFoundError):
-                    _sync_folder(self._folder(parts))
+                if len(parts) >= _DEEPEST or not all(map(_is_clean, parts)):
+                    continue  # nothing was written there: it was refused
+                with suppress(FileNotFoundError, Refused):
+                    _sync_folder(self._folder(parts, make=False))
             self._touched.clear()
 
     def _path(self, parts: Sequence[str]) -> str:

@@ -295,7 +295,7 @@ def test_no_torn_note_is_stored_while_files_are_rewritten(world: World) -> None:
     for number in range(len(paths)):
         rewrite(number)
     with restless(rewrite):
-        for _ in range(3):
+        for _ in range(2):
             world.backup("run", code=(0, 3))
     world.backup("run")
     notes = {str(note["id"]) for note in world.documents("list")}
