@@ -12,7 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -295,13 +295,37 @@ def test_no_torn_note_is_stored_while_files_are_rewritten(world: World) -> None:
     for number in range(len(paths)):
         rewrite(number)
     with restless(rewrite):
-        for _ in range(2):
-            world.backup("run", code=(0, 3))
+        world.backup("run", code=(0, 3))
     world.backup("run")
     notes = {str(note["id"]) for note in world.documents("list")}
     torn = notes - versions - set(hashes(world.store / "Media"))
     assert not torn
     world.backup("check", "--read-data")
+
+
+def test_a_note_rewritten_while_it_is_read_is_not_stored_torn(world: World) -> None:
+    """Even where size and time stay what they were, a note that changed under the reader is read again, never kept half old, half new."""
+    path = voice(world) / "PTT-20260305-WA0100.opus"
+    old, new = os.urandom(40 * 2**20), os.urandom(40 * 2**20)
+    put(path, old)
+    running = world.start("run")
+    while not any(link == str(path) for link in open_files(running.pid)):
+        assert not running.has_ended(), "it was never open"
+    with path.open("r+b", buffering=0) as file:
+        file.write(new)
+    os.utime(path, (1_772_000_000, 1_772_000_000))
+    assert running.wait().code in (0, 3)
+    stored = {str(note["id"]) for note in world.documents("list")} - set(world.notes())
+    assert stored <= {sha(old)}
+    world.backup("run")
+    assert sha(new) in {str(note["id"]) for note in world.documents("list")}
+
+
+def open_files(pid: int) -> Iterator[str]:
+    """What a process has open now."""
+    for number in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(OSError):
+            yield os.readlink(f"/proc/{pid}/fd/{number}")
 
 
 def test_a_note_that_is_being_recorded_is_waited_for(world: World) -> None:
