@@ -329,8 +329,8 @@ LIES: list[dict[str, Any]] = [
     {"transcript": {"text": "\x1b[2J", "language": "../x"}}, {"kind": "video", "media_type": "text/html"}, {"missing_since": "never"},
 ]  # fmt: skip
 LONG: list[dict[str, Any]] = [
-    {"transcript": {"text": "x" * 10_000_000}}, {"chat": "x" * 1_000_000}, {"original_path": "é" * 1_000_000},
-    {"blobs": [sha(EVIL)] * 100_000},
+    {"transcript": {"text": "x" * 10_000_000}}, {"chat": "x" * 300_000}, {"original_path": "é" * 300_000},
+    {"blobs": [sha(EVIL)] * 50_000},
 ]  # fmt: skip
 
 
