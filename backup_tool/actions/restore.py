@@ -120,14 +120,21 @@ class _Restorer:
         order = Order(
             repository.destination.label, repository.packing_order(known=False), target=str(self._target.path), overwrite=self._overwrite
         )
-        waiting: deque[tuple[list[_Job], Future[Reply]]] = deque()
+        waiting: deque[tuple[list[_Job], int, int, Future[Reply]]] = deque()
         with Workers(order) as workers:
-            for number, request in enumerate(requests):
+            asked = [0] * COUNT
+            for request in requests:
                 jobs, files = _in(request, by_blob)
-                waiting.append((jobs, workers.ask(number % COUNT, GiveBack(request, files))))
-                if len(waiting) > 2 * COUNT:
-                    self._take(*waiting.popleft())
-            for jobs, reply in waiting:
+                number = asked.index(min(asked))
+                asked[number] += request.length
+                waiting.append((jobs, number, request.length, workers.ask(number, GiveBack(request, files))))
+                while len(waiting) > 2 * COUNT or waiting[0][3].done():
+                    jobs, number, length, reply = waiting.popleft()
+                    self._take(jobs, reply)
+                    asked[number] -= length
+                    if not waiting:
+                        break
+            for jobs, _, _, reply in waiting:
                 self._take(jobs, reply)
 
     def _take(self, jobs: list[_Job], reply: Future[Reply]) -> None:

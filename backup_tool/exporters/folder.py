@@ -32,6 +32,8 @@ _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(
 _OPEN_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_LINK
 _OPEN_FILE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | _NO_LINK
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK
+# A file without a name (open(2), Linux): it gets one when it is whole, and vanishes with the process that did not come so far.
+_UNNAMED_FILE = os.O_WRONLY | os.O_TMPFILE | _NO_LINK if hasattr(os, "O_TMPFILE") else 0
 
 _TIME_BY_HANDLE = os.utime in os.supports_fd
 
@@ -107,6 +109,7 @@ class TargetFolder:
         except OSError as failed:
             raise _translated(failed, str(path)) from failed
         self._sweep(self._root)
+        self._unnamed = _UNNAMED_FILE != 0 and self._can_name_later()
 
     def __enter__(self) -> TargetFolder:
         return self
@@ -165,18 +168,11 @@ class TargetFolder:
             folder, name = self._look_up(parts)
             if look_first and sha256 is not None and (same := self._same_already(folder, name, size, sha256, overwrite)):
                 return same
-            part = f".{os.getpid()}-{secrets.token_hex(6)}.part"
-            moved = False
-            try:
-                written, digest = self._fill(folder, part, chunks, size, mtime_ns, sha256 if verified else None)
+            with self._new_file(folder) as file:
+                written, digest = _fill(file, chunks, size, mtime_ns, sha256 if verified else None)
                 if written != size or digest != (sha256 or digest):
                     raise IntegrityError(f"{shown(self._path(parts))} was not written: other bytes came than the catalog promises", _CHECK)
-                written_to, moved = self._place(folder, part, name, size, digest, overwrite)
-                return written_to
-            finally:
-                if not moved:
-                    with suppress(FileNotFoundError):
-                        os.unlink(folder.at(part), dir_fd=folder.fd)
+                return self._place(file, name, size, digest, overwrite)
 
     def finish(self, more: Iterable[Sequence[str]] = ()) -> None:
         """Sync every folder that was written to once, and those in `more` (that another process wrote to). Raises BackupError.
@@ -287,65 +283,134 @@ class TargetFolder:
             os.close(fd)
         return digest.hexdigest() == sha256
 
-    def _fill(
-        self, folder: _Folder, part: str, chunks: Iterable[bytes], size: int, mtime_ns: int | None, known: str | None
-    ) -> tuple[int, str]:
-        """Write the temporary file; how many bytes came (at most one chunk more than `size`), and their SHA-256 (`known`, where given)."""
-        digest, written = hashlib.sha256(), 0
-        fd = os.open(folder.at(part), _NEW_FILE, 0o600, dir_fd=folder.fd)
+    def _can_name_later(self) -> bool:
+        """Whether this file system and this system let a file without a name be made, and named afterwards."""
+        file = _NewFile(self._root, "")
         try:
-            for chunk in chunks:
-                if known is None:
-                    digest.update(chunk)
-                written += _write_all(fd, chunk)
-                if written > size:
-                    break
-            if mtime_ns is not None and _TIME_BY_HANDLE:
-                _set_time(fd, mtime_ns)
+            file.fd = os.open(self._root.at("."), _UNNAMED_FILE, 0o600, dir_fd=self._root.fd)
+            file.link(trial := _part_name())
+            os.unlink(trial, dir_fd=self._root.fd)
+        except OSError:
+            return False
+        else:
+            return True
         finally:
-            os.close(fd)
-        if mtime_ns is not None and not _TIME_BY_HANDLE:
-            _set_time(folder.at(part), mtime_ns)
-        return written, known or digest.hexdigest()
+            file.close()
 
-    def _place(self, folder: _Folder, part: str, name: str, size: int, sha256: str, overwrite: bool) -> tuple[Written, bool]:
-        """Give the finished temporary file its name, or leave it where the same bytes have a name already; True where it has moved."""
+    @contextmanager
+    def _new_file(self, folder: _Folder) -> Iterator[_NewFile]:
+        """An empty file that has no name yet, or a temporary one; when the block ends, nothing is left of it but what was placed."""
+        file = _NewFile(folder, "")
+        try:
+            if self._unnamed:
+                with suppress(OSError):  # the folder may be on another file system than the target
+                    file.fd = os.open(folder.at("."), _UNNAMED_FILE, 0o600, dir_fd=folder.fd)
+            if file.fd < 0:
+                file.part = _part_name()
+                file.fd = os.open(folder.at(file.part), _NEW_FILE, 0o600, dir_fd=folder.fd)
+            yield file
+        finally:
+            file.close()
+            if file.part:
+                with suppress(FileNotFoundError):
+                    os.unlink(folder.at(file.part), dir_fd=folder.fd)
+
+    def _place(self, file: _NewFile, name: str, size: int, sha256: str, overwrite: bool) -> Written:
+        """Give the finished file its name, or leave it where the same bytes have a name already."""
+        folder = file.folder
         for candidate in _candidates(name):
             path = os.path.join(folder.path, candidate)
-            taken = self._take(folder, part, candidate)
-            if taken:
-                return Written(path, "written" if candidate == name else "renamed"), taken == "moved"
+            if self._take(file, candidate):
+                return Written(path, "written" if candidate == name else "renamed")
             found = self._entry(folder, candidate)
             if found is not None and self._is(folder, candidate, found, size, sha256):
-                return Written(path, "same"), False
+                return Written(path, "same")
             if overwrite and found is not None and not stat.S_ISDIR(found.st_mode):
-                os.replace(folder.at(part), folder.at(candidate), src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-                return Written(path, "written"), True
+                file.replace(candidate)
+                return Written(path, "written")
         raise Refused(os.path.join(folder.path, name), f"{_TRIES} other files have this name already")
 
-    def _take(self, folder: _Folder, part: str, name: str) -> Literal["moved", "linked", ""]:
-        """Give the temporary file a name that is free; "" where it is not, "linked" where it has its temporary name still."""
+    def _take(self, file: _NewFile, name: str) -> bool:
+        """Give the file a name that is free; False where it is not."""
+        folder = file.folder
+        if not file.part:
+            return file.link(name)
+        file.close()
         if _rename_if_free is not None and folder.fd is not None:
-            taken = _rename_if_free(folder.fd, part, name)
+            taken = _rename_if_free(folder.fd, file.part, name)
             if taken is not None:
-                return "moved" if taken else ""
+                file.part = "" if taken else file.part
+                return taken
         if self._hard_links and _HANDLES:
             # A link fails where the name exists; a rename would replace what another program has just put there.
             try:
-                os.link(part, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd, follow_symlinks=False)
+                os.link(file.part, name, src_dir_fd=folder.fd, dst_dir_fd=folder.fd, follow_symlinks=False)
             except FileExistsError:
-                return ""
+                return False
             except OSError as failed:
                 if failed.errno not in _NO_HARD_LINKS:
                     raise
                 self._hard_links = False
             else:
-                return "linked"
+                return True
         with self._lock:
             if self._entry(folder, name) is not None:
-                return ""
-            os.rename(folder.at(part), folder.at(name), src_dir_fd=folder.fd, dst_dir_fd=folder.fd)
-            return "moved"
+                return False
+            file.replace(name)
+            return True
+
+
+class _NewFile:
+    """A file being written in a folder: open, under a temporary name (`part`), or under none ("")."""
+
+    __slots__ = ("fd", "folder", "part")
+
+    def __init__(self, folder: _Folder, part: str) -> None:
+        self.folder, self.part, self.fd = folder, part, -1
+
+    def link(self, name: str) -> bool:
+        """Give a file without a name its first one; False where that exists."""
+        try:
+            os.link(f"/proc/self/fd/{self.fd}", name, dst_dir_fd=self.folder.fd, follow_symlinks=True)
+        except FileExistsError:
+            return False
+        return True
+
+    def replace(self, name: str) -> None:
+        """Put the file where another is."""
+        if not self.part:
+            part = _part_name()
+            self.link(part)
+            self.part = part
+        self.close()
+        os.replace(self.folder.at(self.part), self.folder.at(name), src_dir_fd=self.folder.fd, dst_dir_fd=self.folder.fd)
+        self.part = ""
+
+    def close(self) -> None:
+        fd, self.fd = self.fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _part_name() -> str:
+    return f".{os.getpid()}-{secrets.token_hex(6)}.part"
+
+
+def _fill(file: _NewFile, chunks: Iterable[bytes], size: int, mtime_ns: int | None, known: str | None) -> tuple[int, str]:
+    """Write the file; how many bytes came (at most one chunk more than `size`), and their SHA-256 (`known`, where given)."""
+    digest, written = hashlib.sha256(), 0
+    for chunk in chunks:
+        if known is None:
+            digest.update(chunk)
+        written += _write_all(file.fd, chunk)
+        if written > size:
+            break
+    if mtime_ns is not None and _TIME_BY_HANDLE:
+        _set_time(file.fd, mtime_ns)
+    elif mtime_ns is not None:
+        file.close()
+        _set_time(file.folder.at(file.part), mtime_ns)
+    return written, known or digest.hexdigest()
 
 
 def _find_rename() -> Callable[[int, str, str], bool | None] | None:

@@ -23,7 +23,7 @@ MAX_BLOB: dict[BlobKind, int] = {"data": 64 * 2**20, "tree": MAX_TREE}
 
 # Bytes nobody asked for are cheaper than another request up to this gap (restic's figure), and a request stays small enough for memory.
 _GAP = 2**20
-_REQUEST = 32 * 2**20
+_REQUEST = 16 * 2**20
 _ANSWER = 64 * 2**20
 WORD: dict[BlobKind, str] = {"data": "blob", "tree": "tree"}
 

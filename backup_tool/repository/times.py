@@ -29,7 +29,7 @@ def canonical(time: int | str) -> str:
     if isinstance(time, int):
         return written(time)
     if _CANONICAL.fullmatch(time):
-        moment(time)
+        datetime.fromisoformat(time[:19])  # is there such a day
         return time
     return written(round(moment(time).timestamp() * 10**6) * 1000)
 

@@ -288,30 +288,35 @@ target.finish()
 RESTORED = {f"Family/{n}.opus": b"%d" % n * 30_000 for n in range(3)}
 
 
-WITHOUT_RENAME = "import backup_tool.exporters.folder as room\nroom._rename_if_free = None\n"
+# How a finished file gets its name: straight from none, by a rename that replaces nothing, by a link.
+ROOM = "import backup_tool.exporters.folder as room\n"
+BY_RENAME = ROOM + "room._UNNAMED_FILE = 0\n"
+BY_LINK = BY_RENAME + "room._rename_if_free = None\n"
+STEPS = [("", call) for call in ("mkdirat", "openat", "write", "utimensat", "linkat", "fsync")] + [
+    (BY_RENAME, "openat"), (BY_RENAME, "write"), (BY_RENAME, "renameat2"), (BY_LINK, "linkat"), (BY_LINK, "unlinkat"),
+]  # fmt: skip
 
 
 def restore(folder: Path, *before: str, script: str = RESTORE) -> int:
     return subprocess.run([*before, sys.executable, "-B", "-c", script, str(folder)], check=False, stderr=subprocess.DEVNULL).returncode
 
 
-def traced(folder: Path, call: str, when: int) -> int:
+def traced(folder: Path, way: str, call: str, when: int) -> int:
     """Restore into a folder, killed at the n-th of these system calls (of `openat`: those in the target); 0 where it came to its end."""
-    script = WITHOUT_RENAME + RESTORE if call in ("linkat", "unlinkat") else RESTORE
     only = ["-P", str(folder), "-P", str(folder / "Family")] if call == "openat" else []
     kill = ["-e", f"trace={call}", "-e", f"inject={call}:signal=KILL:when={when}"]
-    return restore(folder, "strace", "-f", "-o", os.devnull, *only, *kill, script=script)
+    return restore(folder, "strace", "-f", "-o", os.devnull, *only, *kill, script=way + RESTORE)
 
 
-@pytest.mark.parametrize("call", ["mkdirat", "openat", "write", "utimensat", "renameat2", "linkat", "unlinkat", "fsync"])
-def test_a_killed_restore_leaves_only_whole_files_and_the_next_one_completes_it(tmp_path: Path, call: str) -> None:
+@pytest.mark.parametrize(("way", "call"), STEPS)
+def test_a_killed_restore_leaves_only_whole_files_and_the_next_one_completes_it(tmp_path: Path, way: str, call: str) -> None:
     """Killed before or after any step: what has its name has all its bytes, and running it again leaves exactly the notes."""
     needs("strace")
     killed = 0
     for when in range(1, 50):
         folder = tmp_path / f"{when}"
         folder.mkdir()
-        if traced(folder, call, when) == 0:
+        if traced(folder, way, call, when) == 0:
             break
         killed += 1
         left = {name: data for name, data in files(folder).items() if not name.endswith(".part")}
