@@ -33,13 +33,13 @@ Command = tuple[str, ...]
 
 
 class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A place where notes are found. At most one of `key_file`, `key_command` and `keyring` says where the key of its database is."""
+    """A place where notes are found. At most one of `key_files`, `key_command` and `keyring` says where its keys, or its password, are."""
 
     name: str
     type: str = "auto"
     path: Path
     database: Path | None = None
-    key_file: Path | None = None
+    key_files: tuple[Path, ...] = ()
     key_command: Command | None = None
     keyring: str | None = None
     timezone: str | None = None
@@ -246,6 +246,14 @@ def _path(value: Any, base: Path) -> Path:
     return _absolute(_text(value, base), base)
 
 
+def _paths(value: Any, base: Path) -> tuple[Path, ...]:
+    if not isinstance(value, list):
+        return (_path(value, base),)
+    if not value:
+        raise ValueError("a file, or a list of them")
+    return tuple(_path(one, base) for one in value)
+
+
 def _command(value: Any, base: Path) -> Command:
     try:
         words = shlex.split(value) if isinstance(value, str) else value
@@ -319,7 +327,7 @@ KEYS: Mapping[str, _Keys] = {
         "type": _one_of(*SOURCE_TYPES),
         "path": _path,
         "database": _path,
-        "key_file": _path,
+        "key_file": _paths,
         "key_command": _command,
         "keyring": _text,
         "timezone": _zone,
@@ -396,7 +404,7 @@ class _Table:
 
 def _source(table: _Table) -> SourceSpec:
     values = table.read(KEYS["sources.*"], needed=("path",), at_most_one=("key_file", "key_command", "keyring"))
-    return SourceSpec(name=table.name, **values)
+    return SourceSpec(name=table.name, key_files=values.pop("key_file", ()), **values)
 
 
 def _destination(table: _Table) -> DestinationSpec:

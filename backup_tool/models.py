@@ -88,9 +88,18 @@ class Secret:
     def __init__(self, text: str) -> None:
         self._text = text
 
+    @classmethod
+    def of_bytes(cls, data: bytes) -> Secret:
+        """A secret of bytes, whatever they are; `reveal_bytes` gives them back."""
+        return cls(data.decode("utf-8", "surrogateescape"))
+
     def reveal(self) -> str:
         """The secret itself."""
         return self._text
+
+    def reveal_bytes(self) -> bytes:
+        """The secret itself, as the bytes it was read from; of typed text, its UTF-8."""
+        return self._text.encode("utf-8", "surrogateescape")
 
     def __repr__(self) -> str:
         return "***"

@@ -42,7 +42,7 @@ class Tally:
     @property
     def missing(self) -> int:
         """Messages whose file is not on the device."""
-        return sum(len(summary.missing) for summary in self.scanned.values())
+        return sum(len(one.missing) + len(one.not_downloaded) + len(one.omitted) for one in self.scanned.values())
 
     @property
     def orphans(self) -> int:
@@ -83,7 +83,7 @@ class Gatherer:
         for file, read in self._read_all(source, self._unread(source, scan, later)):
             if isinstance(read, ReadFile):
                 self._enter_read(source, file, read)
-            elif read.changing:
+            elif read.changing and source.plain:
                 later.append(file)
             else:
                 self._unreadable(source, file, read.reason)
@@ -101,6 +101,9 @@ class Gatherer:
 
     def _read_all(self, source: Source, files: Iterator[AudioFile]) -> Iterator[tuple[AudioFile, ReadFile | FailedFile]]:
         """Read and store files: a few of them here, many by two workers, since one interpreter cannot use two processors."""
+        if not source.plain:
+            yield from ((file, self._read(source, file)) for file in files)
+            return
         first: list[AudioFile] = []
         size = 0
         for file in files:
@@ -131,7 +134,7 @@ class Gatherer:
             known = self.ledger.known_file(file.original_path, file.size, file.mtime_ns)
             if known is not None:
                 self._enter_known(source, file, known)
-            elif 0 <= time.time() - file.mtime_ns / 1e9 < _QUIET_SECONDS:
+            elif source.plain and 0 <= time.time() - file.mtime_ns / 1e9 < _QUIET_SECONDS:
                 later.append(file)
             else:
                 yield file

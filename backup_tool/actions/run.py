@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ from backup_tool.destinations.base import Destination
 from backup_tool.models import Problem, Progress, Secret
 from backup_tool.repository import Node, Repository, Snapshot, Writer
 from backup_tool.sources import SourceAbsent, open_source
+from backup_tool.sources.base import Unlock
 
 PATHS = ["/voice-notes"]
 _MONTHS_AT_ONCE = 24
@@ -78,6 +79,8 @@ class RunPlan:
     """The names of further destinations, which this version does not deliver to yet: said so at every run."""
     password: Secret
     state: State
+    unlock: Callable[[SourceSpec], Unlock] = lambda spec: list
+    """Gives the keys of a source that is locked."""
     host: str = field(default_factory=socket.gethostname)
     pack_size: int = 32 * 2**20
     verify_writes: bool = False
@@ -192,7 +195,7 @@ class _Job:
         with self._plan.state.workspace() as workspace:
             for spec in self._plan.sources:
                 try:
-                    source = open_source(spec, workspace)
+                    source = open_source(spec, workspace, self._plan.unlock(spec))
                     self._progress.begin(f"scanning {spec.name}")
                     gatherer.take(source)
                 except SourceAbsent as absent:

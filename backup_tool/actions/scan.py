@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from backup_tool.actions.state import State
 from backup_tool.actions.worker import PIECE
@@ -16,7 +15,7 @@ from backup_tool.errors import UsageError
 from backup_tool.models import Note, Place, Problem, Progress
 from backup_tool.names import shown
 from backup_tool.sources import Detected, SourceAbsent, detect, open_source
-from backup_tool.sources.base import AudioFile, FileUnreadable, Source, Summary
+from backup_tool.sources.base import AudioFile, FileUnreadable, Source, Summary, Unlock
 
 SHOWS = ("stores", "missing", "orphan", "damaged")
 
@@ -43,6 +42,8 @@ class Count:
     bytes: int = 0
     seconds: float = 0.0
     missing: int = 0
+    not_downloaded: int = 0
+    omitted: int = 0
     orphan: int = 0
     damaged: int = 0
     unreadable: int = 0
@@ -50,7 +51,15 @@ class Count:
 
 
 def scan(
-    sources: list[SourceSpec], typed: set[str], state: State, progress: Progress, *, show: str | None, with_ids: bool, host: str
+    sources: list[SourceSpec],
+    typed: set[str],
+    state: State,
+    progress: Progress,
+    *,
+    unlock: Callable[[SourceSpec], Unlock],
+    show: str | None,
+    with_ids: bool,
+    host: str,
 ) -> ScanResult:
     """Look through the sources. With `show`, only those rows: `stores` reads no note, `missing` are messages without a file.
 
@@ -65,7 +74,7 @@ def scan(
     with state.workspace() as workspace:
         for spec in sources:
             try:
-                _scan_one(spec, workspace, result, progress, show, with_ids, host)
+                _scan_one(open_source(spec, workspace, unlock(spec)), result, progress, show, with_ids, host)
             except SourceAbsent as absent:
                 if spec.name in typed:
                     raise
@@ -74,13 +83,10 @@ def scan(
     return result
 
 
-def _scan_one(
-    spec: SourceSpec, workspace: Path, result: ScanResult, progress: Progress, show: str | None, with_ids: bool, host: str
-) -> None:
-    source = open_source(spec, workspace)
+def _scan_one(source: Source, result: ScanResult, progress: Progress, show: str | None, with_ids: bool, host: str) -> None:
     scan = source.scan()
     count = Count(source.name, source.type)
-    progress.begin(f"scanning {spec.name}")
+    progress.begin(f"scanning {source.name}")
     try:
         for file in scan:
             problem = _look_at(source, file, with_ids=with_ids)
@@ -96,7 +102,8 @@ def _scan_one(
     result.problems += scan.summary.problems
     count.unreadable += len(scan.summary.problems)
     if show == "missing":
-        result.rows += [entry(note, source.name, host) for note in scan.summary.missing]
+        absent = scan.summary.missing + scan.summary.not_downloaded + scan.summary.omitted
+        result.rows += [entry(note, source.name, host) for note in absent]
     result.counts.append(count)
 
 
@@ -143,6 +150,8 @@ def _count_file(count: Count, file: AudioFile) -> None:
 def _count_rest(count: Count, summary: Summary, unreadable: int) -> None:
     count.database = summary.database
     count.missing = len(summary.missing)
+    count.not_downloaded = len(summary.not_downloaded)
+    count.omitted = len(summary.omitted)
     count.orphan = summary.orphans
     count.unreadable = unreadable
     count.warnings = summary.warnings

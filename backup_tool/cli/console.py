@@ -36,6 +36,13 @@ def ask_password(label: str, *, twice: bool) -> Secret:
     return Secret(first)
 
 
+def ask_key(name: str) -> Secret:
+    """Ask for the password or key of a source."""
+    import getpass
+
+    return Secret(getpass.getpass(f"password or key for {shown(name)}: ", sys.stderr))
+
+
 def confirm(question: str) -> bool:
     """Ask yes or no."""
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)

@@ -9,6 +9,10 @@ import typer
 Sources = Annotated[
     list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Names from the settings file, or paths. All configured ones by default.")
 ]
+KeyFile = Annotated[
+    list[str] | None,
+    typer.Option("--key-file", metavar="FILE", help="Key or password of a locked store (an encrypted database or backup). Repeatable."),
+]
 SourceOption = Annotated[list[str] | None, typer.Option("--source", metavar="NAME", help="Only notes of this source. Repeatable.")]
 ChatOption = Annotated[
     list[str] | None, typer.Option("--chat", metavar="NAME", help="Only this chat: its name, part of it, or its id. Repeatable.")

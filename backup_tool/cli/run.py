@@ -16,6 +16,7 @@ def run(
     source: Annotated[
         list[str] | None, typer.Option("--source", metavar="SOURCE", help="The same as SOURCE, as an option. Repeatable.")
     ] = None,
+    key_file: options.KeyFile = None,
 ) -> int:
     """Archive what is new. Notes that are gone from the phone stay in the archive.
 
@@ -30,6 +31,7 @@ def run(
     plan = RunPlan(
         sources=chosen.sources,
         typed=chosen.typed,
+        unlock=session.keys(key_file),
         known_names=set(session.settings.sources) | session.state.names_in_use(),
         destination=session.place(),
         destination_name=session.spec.name,

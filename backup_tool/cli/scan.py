@@ -21,6 +21,7 @@ def scan(
     source: Annotated[
         list[str] | None, typer.Option("--source", metavar="SOURCE", help="The same as SOURCE, as an option. Repeatable.")
     ] = None,
+    key_file: options.KeyFile = None,
     show: Annotated[str | None, typer.Option("--show", metavar="WHAT", help="stores, missing, orphan or damaged.")] = None,
     hash_: Annotated[bool, typer.Option("--hash", help="Also work out each note's id.")] = False,
 ) -> int:
@@ -31,7 +32,10 @@ def scan(
     from backup_tool.actions.scan import scan as look
 
     chosen = session.chosen([*(sources or []), *(source or [])])
-    result = look(chosen.sources, chosen.typed, session.state, session.progress, show=show, with_ids=hash_, host=session.host)
+    unlock = session.keys(key_file)
+    result = look(
+        chosen.sources, chosen.typed, session.state, session.progress, unlock=unlock, show=show, with_ids=hash_, host=session.host
+    )
     session.result(result.stores if show == "stores" else result.rows, lambda: _tell(result, show))
     console.problems(result.problems)
     return 3 if result.problems else 0
@@ -70,6 +74,8 @@ def _tell_count(count: "Count") -> None:
     )
     for number, what in (
         (count.missing, "missing: the database has the message, the device has no file (--show missing)"),
+        (count.not_downloaded, "not downloaded: the device never had the file (--show missing)"),
+        (count.omitted, "omitted: the chat was exported without the file (--show missing)"),
         (count.orphan, "orphan: a file without a message (--show orphan)"),
         (count.damaged, "damaged: archived as they are (--show damaged)"),
         (count.unreadable, "unreadable"),

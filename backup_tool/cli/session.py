@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from backup_tool.actions.archive import Archive
     from backup_tool.actions.choose import Chosen
     from backup_tool.actions.state import State
-    from backup_tool.config import DestinationSpec, Settings
+    from backup_tool.config import DestinationSpec, Settings, SourceSpec
     from backup_tool.destinations.base import Destination
     from backup_tool.models import Problem, Progress, Secret
     from backup_tool.repository import Repository
+    from backup_tool.sources.base import Unlock
 
 
 @dataclass
@@ -140,6 +141,13 @@ class Session:
         from backup_tool.actions.choose import choose
 
         return choose(typed, self.settings, self.state)
+
+    def keys(self, files: list[str] | None) -> Callable[[SourceSpec], Unlock]:
+        """Where the keys of a locked source come from: typed files, its settings, then a person on a terminal."""
+        from backup_tool.actions.keys import keys_of
+
+        ask = console.ask_key if console.is_interactive() else None
+        return lambda spec: keys_of(spec, [Path(file) for file in files or []], os.environ, ask)
 
     def left_out(self, problems: list[Problem]) -> int:
         """Tell what could not be taken from the archive; the exit code."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from backup_tool.errors import UsageError
 from backup_tool.names import path_text, shown
-from backup_tool.sources.base import Detected, Source, SourceAbsent, SourceSpec, Summary
+from backup_tool.sources.base import Detected, Source, SourceAbsent, SourceSpec, Summary, Unlock
 from backup_tool.sources.filenames import kind_of_name, time_of_name
 from backup_tool.sources.folder import FolderSource
 from backup_tool.sources.tree import Tree
@@ -28,8 +28,9 @@ _LOOKED_FOR = (
 )
 
 
-def open_source(spec: SourceSpec, workdir: Path) -> Source:
+def open_source(spec: SourceSpec, workdir: Path, unlock: Unlock = list) -> Source:
     """The store that a spec names; for type "auto", what is recognised there. Databases are copied into `workdir`, a private folder.
+    `unlock` gives keys and passwords for what is locked.
 
     Raises SourceAbsent where the path is not there, or nothing at it is recognised (a card that is away leaves an empty folder behind);
     UsageError for a type that is unknown.

@@ -5,15 +5,18 @@ A source is read-only. Nothing is written beside the store; a database is copied
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
 from backup_tool.errors import UsageError
-from backup_tool.models import Chat, Note, Problem
+from backup_tool.models import Chat, Note, Problem, Secret
+
+if TYPE_CHECKING:
+    from backup_tool.sources.tree import Folder, Tree
 
 
 class SourceSpec(Protocol):
@@ -69,6 +72,10 @@ class AudioFile:
     """SHA-256 in hex that the store's database has on record for this file, if it has one."""
 
 
+Unlock = Callable[[], Sequence[Secret]]
+"""The keys and passwords that a person gave for a store, each as it was given. Called only where something is locked: it may ask a person.
+Empty where there are none. Raises UsageError."""
+
 KnownId = Callable[[str, int, int], "str | None"]
 """(original_path, size, mtime_ns) → the id that an earlier run gave this very file, or None: spares reading it again."""
 
@@ -86,14 +93,18 @@ class Summary:
     orphans: int = 0
     """Files without a message, in a store whose database was read. 0 without database."""
     missing: list[Note] = field(default_factory=list)
-    """One for each message whose file is not on the device: what the database knows of it, `size` and `duration` too."""
+    """One for each message whose file was on the device once and is not there: what is known of it, `size` and `duration` too."""
+    not_downloaded: list[Note] = field(default_factory=list)
+    """As `missing`: messages whose file the device never had."""
+    omitted: list[Note] = field(default_factory=list)
+    """As `missing`: messages that whoever exported a chat left the files of out."""
     chats: list[Chat] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     """What could not be read: each means exit code 3."""
     warnings: list[str] = field(default_factory=list)
     """What a person should know and a script need not: lower case, no full stop."""
     database: str | None = None
-    """The database that was read, by its path below the source's folder, or None."""
+    """What messages were read from, by its path below the source's folder (a database, an exported chat's text), or None."""
 
 
 class Scan(Protocol):
@@ -112,6 +123,9 @@ class Source(Protocol):
     """The type that was found, never "auto"."""
     root: bytes
     """Where it is on this machine: all files lie below it."""
+    plain: bool
+    """True where each `location` is an ordinary file below `root`, just as it is to be archived: then any process can read it. Else (inside
+    a zip, encrypted) only `read` of this object can."""
 
     def scan(self, known: KnownId | None = None) -> Scan:
         """Go through the store once.
@@ -123,6 +137,19 @@ class Source(Protocol):
         """The file's bytes in pieces of exactly `piece` bytes but for the last (an empty file gives none).
 
         Raises FileUnreadable where it cannot be read, and FileChanging (after the last piece) where it was written to meanwhile.
+        """
+
+
+class Recogniser(Protocol):
+    """Knows one kind of store when it sees it: asked at each folder of one walk that all kinds share (`sources.detection`)."""
+
+    type: str
+
+    def look(self, tree: Tree, folder: Folder) -> list[str]:
+        """The stores of this kind that begin in this open folder: their paths below the tree's root (the folder's own, or files in it).
+
+        Decides by content, never by a name alone. What belongs to a store that was found is taken out of `folder.folders` (and
+        `folder.files`), so that the walk, and other kinds, stay out of it. Raises nothing: what cannot be read is not recognised.
         """
 
 

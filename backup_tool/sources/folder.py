@@ -25,12 +25,12 @@ class FolderSource:
     """Made by `sources.open_source`."""
 
     type = "folder"
+    plain = True
 
     def __init__(self, name: str, tree: Tree) -> None:
         self.name = name
         self.root = tree.root
         self._tree = tree
-        self.root = tree.root
         self.read = tree.read
 
     def scan(self, known: KnownId | None = None) -> Scan:

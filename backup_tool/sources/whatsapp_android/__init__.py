@@ -29,6 +29,7 @@ class AndroidSource:
     """Made by `sources.open_source`. `database` is one that the person named: then no other is looked for."""
 
     type = "whatsapp-android"
+    plain = True
 
     def __init__(self, name: str, tree: Tree, workdir: Path, database: Path | None = None) -> None:
         self.name = name
@@ -36,7 +37,6 @@ class AndroidSource:
         self._tree = tree
         self._workdir = workdir
         self._database = database
-        self.root = tree.root
         self.read = tree.read
 
     def scan(self, known: KnownId | None = None) -> Scan:

@@ -13,8 +13,8 @@ from backup_tool.models import Problem
 from backup_tool.names import path_text
 from backup_tool.sources.base import FileUnreadable, Summary
 from backup_tool.sources.filenames import time_text
+from backup_tool.sources.sqlite import Opener, copied, is_cut, opened
 from backup_tool.sources.tree import Tree, text_of, why
-from backup_tool.sources.whatsapp_android.database import Opener, copied, is_cut, opened
 from backup_tool.sources.whatsapp_android.rows import Row, read_rows
 from backup_tool.sources.whatsapp_android.schema import LEGACY, Schema
 from backup_tool.sources.whatsapp_android.stores import Found

@@ -36,11 +36,11 @@ def copied(opener: Opener, workdir: Path) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="database-", dir=workdir))
     try:
         for _ in range(_TRIES):
-            if _copy_all(opener, folder / "msgstore.db"):
+            if _copy_all(opener, folder / "copy.db"):
                 break
         else:
             raise FileUnreadable("written to while it was copied")
-        yield folder / "msgstore.db"
+        yield folder / "copy.db"
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
