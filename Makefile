@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lock clean
+.PHONY: help demo test check bench fuzz lock clean
 
 VENV := .venv
 PYTHON := $(VENV)/bin/python
@@ -17,6 +17,7 @@ help:
 	@echo 'make test    all tests (make test ARGS="-k restore" for some)'
 	@echo 'make check   style, types, imports'
 	@echo 'make bench   measures speed and memory'
+	@echo 'make fuzz    feeds every reader of foreign bytes wrong ones, five minutes each (make fuzz ARGS="audio --seconds 60")'
 	@echo 'make lock    writes the lock files again (UPGRADE=--upgrade for newer versions)'
 	@echo 'make clean   removes what the others made'
 
@@ -36,12 +37,15 @@ check: $(READY)
 bench: $(READY)
 	@$(PYTHON) -m tests.benchmarks $(ARGS)
 
+fuzz: $(READY)
+	@$(PYTHON) -m tests.fuzz $(ARGS)
+
 lock: $(READY)
 	@$(COMPILE) pyproject.toml --output-file requirements.lock
 	@$(COMPILE) pyproject.toml --group dev --output-file requirements-dev.lock
 
 clean:
-	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .fuzz
 	@find backup_tool tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The environment is made anew whenever the lock is newer than it. Wheels only, each checked against its hash; the package itself is

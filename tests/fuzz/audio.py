@@ -1,0 +1,45 @@
+"""The readers of sound files: they never raise, and tell the same damage whether a file comes whole or in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from backup_tool.audio import Inspector, inspect, media_type_of
+from tests.fuzz import Target
+from tests.generators.ogg import opus_note
+from tests.generators.sounds import amr, caf, wav
+
+
+def _read(name: str) -> Callable[[bytes], object]:
+    def read(data: bytes) -> object:
+        media_type_of(data[:64])
+        pieces = Inspector(name)
+        for start in range(0, len(data), 1000):
+            pieces.feed(data[start : start + 1000])
+        facts = inspect(data, name)
+        assert facts.damaged == pieces.facts().damaged
+        return facts
+
+    return read
+
+
+def _boxes() -> bytes:
+    """An MP4 that has all that a reader looks at: `ftyp`, `moov` with `mvhd`, `mdat`."""
+    header = bytes(4) + bytes(8) + (1000).to_bytes(4, "big") + (12_340).to_bytes(4, "big") + bytes(80)
+    movie = _box(b"moov", _box(b"mvhd", header))
+    return _box(b"ftyp", b"M4A \0\0\0\0M4A isom") + movie + _box(b"mdat", bytes(200))
+
+
+def _box(kind: bytes, body: bytes) -> bytes:
+    return (8 + len(body)).to_bytes(4, "big") + kind + body
+
+
+_MP3 = b"ID3\x04\0\0\0\0\0\x0a" + bytes(10) + (b"\xff\xfb\x90\0" + bytes(413)) * 4
+_ADTS = (b"\xff\xf1\x50\x80\x0d\x1f\xfc" + bytes(97)) * 4
+_FLAC = b"fLaC\x80\0\0\x22" + bytes(10) + b"\x0a\xc4\x42\xf0\0\0\xac\x44" + bytes(16) + b"\xff\xf8" + bytes(50)
+
+TARGETS: dict[str, Target] = {
+    "ogg": (_read("note.opus"), [opus_note(1.0, seed=1), opus_note(9.0, seed=2)]),
+    "mp4": (_read("note.m4a"), [_boxes()]),
+    "others": (_read("note"), [wav(0.2), amr(0.4), caf(0.1), _MP3, _ADTS, _FLAC]),
+}
