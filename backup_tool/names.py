@@ -76,6 +76,16 @@ def plain(text: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
 
 
+def in_bytes(count: int) -> str:
+    """Bytes for people: 999 B, 12.3 KB, 4.0 GB (powers of 1000)."""
+    amount = float(count)
+    for unit in ("B", "KB", "MB", "GB"):
+        if amount < 1000:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    return f"{amount:.1f} TB"
+
+
 def shown(text: str, limit: int = 200) -> str:
     """Outside text as a terminal may show it: what could steer or fool it is escaped, and it is cut at `limit` characters."""
     clean = _UNSHOWN.sub(lambda m: m[0].encode("unicode_escape").decode(), text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +14,7 @@ from backup_tool.catalog import Entry, time_ns
 from backup_tool.errors import UsageError
 from backup_tool.exporters.folder import TargetFolder, Written
 from backup_tool.exporters.naming import restored_name
+from backup_tool.models import Problem
 from backup_tool.names import shown
 
 
@@ -42,6 +45,11 @@ def extract(
         raise
     for damaged in archive.damage:
         done.left_out(problem_of(damaged), damaged.exit_code)
+    if stdout is not None and eml is not None and str(eml) == "-":
+        stdout.write(_draft(archive, item))
+        stdout.flush()
+        _count(done, item, "-")
+        return done
     if stdout is not None:
         for data in read_note(archive.repository, item):
             stdout.write(data)
@@ -61,6 +69,8 @@ def _count(done: Restored, item: Entry, path: str) -> None:
 
 def _write_file(archive: Archive, item: Entry, to: str | None, overwrite: bool, done: Restored) -> None:
     path = Path(to) if to else Path(restored_name(item)[1])
+    if to and to.endswith(("/", os.sep)) and not path.is_dir():
+        raise UsageError(f"there is no folder {shown(to)}", "make it first, or leave out the slash")
     if path.is_dir():
         path /= restored_name(item)[1]
     mtime = time_ns(item.sent_at) if item.sent_at else item.mtime_ns
@@ -72,13 +82,18 @@ def _write_file(archive: Archive, item: Entry, to: str | None, overwrite: bool, 
 
 
 def _write_draft(archive: Archive, item: Entry, eml: Path, overwrite: bool, done: Restored) -> None:
-    from backup_tool.exporters.email import draft
-
-    data = draft(item, b"".join(read_note(archive.repository, item)))
+    data = _draft(archive, item)
     with _folder_of(eml) as folder:
-        written = folder.write((eml.name,), (data,), size=len(data), sha256=None, mtime_ns=None, overwrite=overwrite)
+        digest = hashlib.sha256(data).hexdigest()
+        written = folder.write((eml.name,), (data,), size=len(data), sha256=digest, mtime_ns=None, overwrite=overwrite)
         folder.finish()
     _took(done, item, written, eml)
+
+
+def _draft(archive: Archive, item: Entry) -> bytes:
+    from backup_tool.exporters.email import draft
+
+    return draft(item, b"".join(read_note(archive.repository, item)))
 
 
 def _folder_of(path: Path) -> TargetFolder:
@@ -92,4 +107,4 @@ def _folder_of(path: Path) -> TargetFolder:
 def _took(done: Restored, item: Entry, written: Written, path: Path) -> None:
     _count(done, item, str(path.parent / Path(written.path).name))
     if written.status == "renamed":
-        done.codes.add(3)
+        done.left_out(Problem(str(path), f"holds something else: written as {Path(written.path).name}"), 3)

@@ -99,7 +99,8 @@ def read_secret_file(path: Path, env: Mapping[str, str]) -> Secret:
             data = file.read(_LONGEST + 1)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise UsageError(f"the password file {name} cannot be read: {reason}", f"see who may: ls -l {shlex.quote(name)}") from error
+        hint = "is the name right?" if isinstance(error, FileNotFoundError) else f"see who may: ls -l {shlex.quote(name)}"
+        raise UsageError(f"the password file {name} cannot be read: {reason}", hint) from error
     return _secret(data, f"the password file {name}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -42,9 +43,9 @@ def restore(
     jobs = [_Job(item, names.of(item) if layout == "chat" else original_parts(item)) for item in chosen]
     if dry_run:
         for job in jobs:
-            done.took(job.item, Written(str(to.joinpath(*job.parts)), "written"))
+            done.took(job.item, Written(str(to.joinpath(*job.parts)), "written"), job.name)
         return done
-    existed = to.exists()
+    existed = os.path.exists(to)
     with TargetFolder(to) as target:
         _Restorer(archive, target, done, progress, overwrite).write(jobs, there_before=existed)
     done.files.sort(key=lambda file: file.path)
@@ -69,6 +70,11 @@ def _choose(archive: Archive, wanted: Wanted) -> tuple[list[Entry], RestoredName
 class _Job:
     item: Entry
     parts: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        """Its path below the target, for messages."""
+        return "/".join(self.parts)
 
 
 class _Restorer:
@@ -105,7 +111,7 @@ class _Restorer:
             return False
         if there is None or (self._overwrite and Path(there.path).name != job.parts[-1]):
             return False  # a copy beside a file that is to be replaced does not do
-        self._done.took(job.item, there)
+        self._done.took(job.item, there, job.name)
         return True
 
     def _write_short(self, by_blob: dict[str, list[_Job]]) -> None:
@@ -144,7 +150,7 @@ class _Restorer:
         for job, file in zip(jobs, files, strict=True):
             match file:
                 case WrittenFile():
-                    self._done.took(job.item, Written(file.path, file.status))
+                    self._done.took(job.item, Written(file.path, file.status), job.name)
                     self._progress.step()
                 case RefusedFile():
                     self._done.left_out(Problem(file.path, file.reason), Refused.exit_code)
@@ -172,11 +178,11 @@ class _Restorer:
         except IntegrityError as damaged:
             self._fail(job, damaged)
         else:
-            self._done.took(item, written)
+            self._done.took(item, written, job.name)
         self._progress.step()
 
     def _fail(self, job: _Job, damaged: IntegrityError) -> None:
-        self._done.left_out(Problem("/".join(job.parts), damaged.message), damaged.exit_code)
+        self._done.left_out(Problem(job.name, damaged.message), damaged.exit_code)
 
 
 def _mtime(item: Entry) -> int | None:

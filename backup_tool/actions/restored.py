@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 import msgspec
@@ -22,7 +23,7 @@ class RestoredFile(msgspec.Struct):
 
 @dataclass
 class Restored:
-    """What was given back. `errors` are notes that were left out; everything else is in `files`."""
+    """What was given back, in `files`. `errors` are notes that were left out, and those that had to take another name."""
 
     notes: int = 0
     bytes: int = 0
@@ -41,17 +42,17 @@ class Restored:
         """3 where something was left out or got another name, 5 where bytes were not what they should be."""
         return gravest(self.codes)
 
-    def took(self, item: Entry, written: Written) -> None:
-        """One note is there now."""
+    def took(self, item: Entry, written: Written, name: str) -> None:
+        """One note is there now; `name` is what its file was to be called."""
         self.notes += 1
         self.bytes += item.size or 0
         self.same += written.status == "same"
         self.files.append(RestoredFile(item.id or "", written.path))
         if written.status == "renamed":
-            self.codes.add(3)
+            self.left_out(Problem(name, f"another file has this name: written as {os.path.basename(written.path)}"), 3)
 
     def left_out(self, problem: Problem, code: int) -> None:
-        """One note is not there."""
+        """One note is not there, or not under its name."""
         self.errors.append(problem)
         self.codes.add(code)
 

@@ -5,6 +5,7 @@ Heavy libraries are imported inside the verbs, so that `backup --help` answers a
 
 from __future__ import annotations
 
+import errno
 import gc
 import inspect
 import os
@@ -19,7 +20,7 @@ import typer
 from backup_tool import __version__
 from backup_tool.cli import console
 from backup_tool.cli.session import Common, Session
-from backup_tool.errors import BackupError, Interrupted, Terminated
+from backup_tool.errors import BackupError, Interrupted, NoSpace, Terminated
 
 app = typer.Typer(
     name="backup",
@@ -93,6 +94,8 @@ def _carry_out(session: Session, function: Callable[..., int | None], given: dic
     except Exception as error:
         if session.common.debug:
             raise
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+            return _tell(session, NoSpace("there is no space left where the output goes", "make room, then run it again"))
         return _tell(
             session,
             BackupError(

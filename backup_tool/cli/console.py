@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from backup_tool.errors import BackupError, UsageError
+from backup_tool.errors import BackupError, Interrupted, UsageError
 from backup_tool.models import Note, Problem, Progress, Secret
-from backup_tool.names import shown
+from backup_tool.names import in_bytes, shown
 
 
 def prepare() -> None:
@@ -28,19 +28,25 @@ def is_interactive() -> bool:
 
 def ask_password(label: str, *, twice: bool) -> Secret:
     """Ask for the password; a new one twice."""
-    import getpass
-
-    first = getpass.getpass(f"password for {shown(label)}: ", sys.stderr)
-    if twice and getpass.getpass("the same again: ", sys.stderr) != first:
+    first = _typed(f"password for {shown(label)}: ")
+    if twice and _typed("the same again: ") != first:
         raise UsageError("the two passwords differ", "type the command again")
     return Secret(first)
 
 
 def ask_key(name: str) -> Secret:
     """Ask for the password or key of a source."""
+    return Secret(_typed(f"password or key for {shown(name)}: "))
+
+
+def _typed(question: str) -> str:
     import getpass
 
-    return Secret(getpass.getpass(f"password or key for {shown(name)}: ", sys.stderr))
+    try:
+        return getpass.getpass(question, sys.stderr)
+    except (KeyboardInterrupt, EOFError):
+        print(file=sys.stderr)
+        raise Interrupted("interrupted", "nothing was done") from None
 
 
 def confirm(question: str) -> bool:
@@ -107,14 +113,7 @@ def print_json(value: Any) -> None:
 
 def size(count: int | None) -> str:
     """Bytes for people: 999 B, 12.3 KB, 4.0 GB (powers of 1000)."""
-    if count is None:
-        return "?"
-    amount = float(count)
-    for unit in ("B", "KB", "MB", "GB"):
-        if amount < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} TB"
+    return "?" if count is None else in_bytes(count)
 
 
 def length(seconds: float | None) -> str:

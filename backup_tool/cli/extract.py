@@ -20,7 +20,9 @@ def extract(
     to: Annotated[
         str | None, typer.Option("--to", metavar="FILE", help="File to write, or - for stdout. Named after the note by default.")
     ] = None,
-    eml: Annotated[Path | None, typer.Option("--eml", metavar="FILE", help="Write a mail draft with the note attached.")] = None,
+    eml: Annotated[
+        Path | None, typer.Option("--eml", metavar="FILE", help="Write a mail draft with the note attached (- for stdout).")
+    ] = None,
     chat: options.ChatOption = None,
     sender: options.Sender = None,
     since: options.Since = None,
@@ -39,11 +41,22 @@ def extract(
     from backup_tool.actions.extract import extract as take_out
     from backup_tool.actions.find import Wanted
 
-    if to == "-" and session.common.json:
-        raise UsageError("--json and --to - both want stdout", "give --to a file name")
+    if "-" in (to, str(eml)) and session.common.json:
+        raise UsageError("--json and - both want stdout", "give --to and --eml file names")
+    if to == str(eml) == "-":
+        raise UsageError("--to - and --eml - both want stdout", "give one of them a file name")
     wanted = Wanted(chat=chat or [], sender=sender or [], since=since, until=until, kind=kind, source=source or [])
-    stdout = sys.stdout.buffer if to == "-" else None
-    done = take_out(session.archive(snapshot), note, wanted, to=to, eml=eml, format=format_, overwrite=overwrite, stdout=stdout)
+    stdout = sys.stdout.buffer if "-" in (to, str(eml)) else None
+    done = take_out(
+        session.archive(snapshot),
+        note,
+        wanted,
+        to=options.home(to),
+        eml=Path(options.home(str(eml)) or "") if eml else None,
+        format=format_,
+        overwrite=overwrite,
+        stdout=stdout,
+    )
 
     def text() -> None:
         for file in done.files:

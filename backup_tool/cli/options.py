@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -25,3 +26,8 @@ SnapshotOption = Annotated[
     str | None, typer.Option("--snapshot", metavar="ID", help="Look at one snapshot: a prefix of its id, or latest.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done; write nothing.")]
+
+
+def home(path: str | None) -> str | None:
+    """A path with its `~`: a shell leaves it as it is in --to='~/notes'."""
+    return path and os.path.expanduser(path)

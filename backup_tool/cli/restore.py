@@ -36,6 +36,7 @@ def restore(
 
     archive = session.archive(snapshot)
     wanted = Wanted(chat=chat or [], sender=sender or [], since=since, until=until, kind=kind, source=source or [])
+    to = Path(options.home(str(to)) or to)
     done = give_back(archive, wanted, to, session.progress, layout=layout, format=format_, overwrite=overwrite, dry_run=dry_run)
     would = "would restore" if dry_run else "restored"
 

@@ -7,6 +7,7 @@ program to fill in.
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from datetime import tzinfo
@@ -53,7 +54,16 @@ def draft(note: Note, data: bytes, *, to: str | None = None, zone: tzinfo | None
     maintype, _, subtype = media_type.partition("/")
     name = attachment_name(note, zone, suffix)
     message.add_attachment(data, maintype=maintype, subtype=subtype, filename=name, params={"codecs": "opus"} if opus else None)
+    message.set_boundary(_boundary(data, message))
     return message.as_bytes()
+
+
+def _boundary(data: bytes, message: EmailMessage) -> str:
+    """The same note makes the same draft: no random number stands between its parts."""
+    boundary = f"=_{hashlib.sha256(data).hexdigest()[:32]}"
+    while any(boundary in str(part.get_payload()) for part in message.walk() if not part.is_multipart()):
+        boundary += "_"
+    return boundary
 
 
 def attachment_name(note: Note, zone: tzinfo | None = None, suffix: str | None = None) -> str:

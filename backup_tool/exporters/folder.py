@@ -25,7 +25,7 @@ from typing import Literal, NamedTuple
 
 from backup_tool.errors import BackupError, Incomplete, IntegrityError, NoSpace, UsageError
 from backup_tool.models import Problem
-from backup_tool.names import shown
+from backup_tool.names import in_bytes, shown
 
 _HANDLES = {os.open, os.mkdir, os.stat, os.link, os.rename, os.unlink} <= os.supports_dir_fd and hasattr(os, "O_DIRECTORY")
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -129,8 +129,8 @@ class TargetFolder:
         free = shutil.disk_usage(self.path).free
         if free < size:
             raise NoSpace(
-                f"{shown(str(self.path))} has {free // 1_000_000} MB free, and {size // 1_000_000} MB are to be written",
-                "make room, or name another folder with --to DIR",
+                f"{shown(str(self.path))} has {in_bytes(free)} free, and {in_bytes(size)} are to be written",
+                "make room, or write to another folder",
             )
 
     def holds(self, parts: Sequence[str], size: int, sha256: str) -> Written | None:
@@ -514,7 +514,7 @@ def _errors_of(path: str) -> Iterator[None]:
 def _translated(failed: OSError, path: str) -> BackupError:
     if failed.errno in _FULL:
         return NoSpace(f"no space left to write {shown(path)}", "make room and run the same command again: what is there already is kept")
-    return BackupError(f"{shown(path)} cannot be written: {_reason(failed)}", "name another folder with --to DIR")
+    return BackupError(f"{shown(path)} cannot be written: {_reason(failed)}", "write to another folder")
 
 
 def _reason(failed: OSError) -> str:

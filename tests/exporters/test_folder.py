@@ -236,7 +236,7 @@ def test_a_target_moved_meanwhile_is_still_the_one_written_to(tmp_path: Path, ta
 def test_too_little_room_is_told_before_anything_is_written(tmp_path: Path, target: TargetFolder) -> None:
     """A restore that cannot fit says so at the start, with both numbers."""
     target.require(1)
-    with pytest.raises(NoSpace, match=r"MB free, and 1000000000000 MB are to be written"):
+    with pytest.raises(NoSpace, match=r"[KMGT]B free, and 1000000.0 TB are to be written"):
         target.require(10**18)
     assert files(tmp_path) == {}
 
