@@ -33,7 +33,8 @@ Command = tuple[str, ...]
 
 
 class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """A place where notes are found. At most one of `key_files`, `key_command` and `keyring` says where its keys, or its password, are."""
+    """A place where notes are found. At most one of `key_files`, `key_command` and `keyring` says where its keys, or its password, are.
+    `contacts` are lists of names for telephone numbers."""
 
     name: str
     type: str = "auto"
@@ -42,6 +43,7 @@ class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
     key_files: tuple[Path, ...] = ()
     key_command: Command | None = None
     keyring: str | None = None
+    contacts: tuple[Path, ...] = ()
     timezone: str | None = None
 
 
@@ -330,6 +332,7 @@ KEYS: Mapping[str, _Keys] = {
         "key_file": _paths,
         "key_command": _command,
         "keyring": _text,
+        "contacts": _paths,
         "timezone": _zone,
     },
     **{f"destinations.*:{kind}": keys for kind, keys in _DESTINATION_KEYS.items()},

@@ -61,7 +61,7 @@ def told_apart(name: str, key: str, limit: int = _LIMIT) -> str:
 def chat_folder(title: str, chat_id: str) -> str:
     """The folder of a chat inside a snapshot: its name at first sight and 4 hex digits of SHA-256(chat_id)."""
     digits = hashlib.sha256(chat_id.encode("utf-8", "surrogatepass")).hexdigest()[:4]
-    return f"{safe_name(title, _LIMIT - 5)} {digits}"
+    return f"{safe_name(own_name(title), _LIMIT - 5)} {digits}"
 
 
 def folded(text: str) -> str:
@@ -70,10 +70,15 @@ def folded(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """For searching: case and accents ignored."""
-    if text.isascii():
-        return text.lower()
-    return "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(c))
+    """For searching: case, accents, marks that only change how a sign is drawn, and further spaces ignored; so is a `~` in front."""
+    if not text.isascii():
+        text = "".join(c for c in unicodedata.normalize("NFKD", text.casefold()) if unicodedata.category(c) not in ("Mn", "Cf"))
+    return " ".join(text.lower().removeprefix("~").split())
+
+
+def own_name(name: str) -> str:
+    """A name without the `~` that marks those which people gave themselves: in the names of files it would only be in the way."""
+    return name.strip().removeprefix("~").lstrip()
 
 
 def in_bytes(count: int) -> str:

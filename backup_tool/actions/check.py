@@ -8,9 +8,9 @@ from typing import Literal
 import msgspec
 
 from backup_tool.actions.archive import SourceFolder, catalog_files, is_time, ours, source_folders
-from backup_tool.actions.state import State
+from backup_tool.actions.state import State, witnessed
 from backup_tool.catalog import decode_note
-from backup_tool.errors import BackupError, IntegrityError
+from backup_tool.errors import BackupError
 from backup_tool.models import Note, Progress
 from backup_tool.names import shown
 from backup_tool.repository import Finding, Node, Repository, Snapshot
@@ -36,11 +36,16 @@ def check(repository: Repository, state: State, progress: Progress, *, read_data
         if lock.skipped:
             progress.warn(f"checking without a lock: {lock.skipped}")
         findings = list(check_repository(repository, read_data=read_data, subset=None, progress=progress, ours=ours))
-        snapshots = _readable_snapshots(repository)
+        damaged: list[BackupError] = []
+        snapshots = repository.snapshots(damaged.append)
         findings += _CatalogCheck(repository).check(snapshots)
+        present = {one.id: one.time for one in snapshots} | {one.original: one.time for one in snapshots if one.original}
+        # One that cannot be read is there all the same: the repository's check has named it.
+        present |= {name: "" for name, _ in repository.destination.list("snapshots")}
+        copy = witnessed(repository)
         if accept_gone:
-            state.remember_snapshots(repository.id, {one.id: one.time for one in snapshots})
-        findings += _disappeared(repository, state, snapshots)
+            state.remember_snapshots(copy, {id: at for id, at in state.witness(copy).items() if id in present} | present)
+        findings += _disappeared(state.seen_snapshots(copy) - present.keys())
     errors = sum(finding.severity == "error" for finding in findings)
     read = "every stored byte was read" if read_data else "structure and catalogs were read; --read-data reads every byte"
     what = f"{len(snapshots)} snapshot{'' if len(snapshots) == 1 else 's'}"
@@ -48,24 +53,14 @@ def check(repository: Repository, state: State, progress: Progress, *, read_data
     return Report(not errors, read_data, len(snapshots), findings, verdict)
 
 
-def _readable_snapshots(repository: Repository) -> list[Snapshot]:
-    """The snapshots that can be read; damaged ones were named by the repository's check."""
-    try:
-        return repository.snapshots()
-    except IntegrityError:
-        return []
-
-
-def _disappeared(repository: Repository, state: State, snapshots: list[Snapshot]) -> list[Finding]:
+def _disappeared(gone: set[str]) -> list[Finding]:
     """Snapshots that a run of this machine saw, that are gone without our `forget`: restic itself cannot notice that."""
-    present = {one.id for one in snapshots} | {one.original for one in snapshots if one.original}
-    gone = state.seen_snapshots(repository.id) - present
     return [Finding("error", "snapshot", name, f"snapshot {name[:16]} {_DISAPPEARED}") for name in sorted(gone)]
 
 
 _DISAPPEARED = (
     "has disappeared: a run of this machine saw it, and it was not forgotten from here "
-    "(was it removed on purpose with another program? then say so once: backup check --accept-gone)"
+    "(is this an older copy of the archive? was it removed on purpose with another program? then say so once: backup check --accept-gone)"
 )
 
 

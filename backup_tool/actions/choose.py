@@ -28,7 +28,10 @@ def choose(typed: Sequence[str], settings: Settings, state: State) -> Chosen:
     """
     if not typed:
         if not settings.sources:
-            raise UsageError("no source was named and none is configured", "name one: backup run ~/phone/WhatsApp --repo PLACE")
+            raise UsageError(
+                "no source was named and none is configured",
+                "see what this machine has with 'backup scan --all', then name it: backup run ~/phone/WhatsApp --repo PLACE",
+            )
         return Chosen(list(settings.sources.values()), set())
     sources: list[SourceSpec] = []
     names: set[str] = set()
@@ -46,7 +49,8 @@ def _from_path(text: str, settings: Settings, state: State) -> SourceSpec:
     path = Path(os.path.expanduser(text))
     if not path.exists():
         configured = ", ".join(sorted(settings.sources)) or "none"
-        raise UsageError(f"no such folder or configured source: {shown(text, 1000)}", f"configured sources: {configured}")
+        hint = f"configured sources: {configured}; see what this machine has with 'backup scan --all'"
+        raise UsageError(f"no such folder or configured source: {shown(text, 1000)}", hint)
     real = path.resolve()
     for spec in settings.sources.values():
         if spec.path.exists() and spec.path.resolve() == real:

@@ -16,6 +16,7 @@ from backup_tool.actions.restored import Restored, only_original
 from backup_tool.actions.worker import DamagedFile, FileToWrite, GiveBack, Order, RefusedFile, Reply, WrittenFile, write_files
 from backup_tool.actions.workers import COUNT, MANY_BYTES, MANY_FILES, Workers
 from backup_tool.catalog import Entry, time_ns
+from backup_tool.destinations.places import folder_of
 from backup_tool.errors import IntegrityError, UsageError
 from backup_tool.exporters.folder import Refused, TargetFolder, Written
 from backup_tool.exporters.naming import RestoredNames, original_parts
@@ -118,14 +119,13 @@ class _Restorer:
         """Notes of one blob: read pack by pack in large ranges; by two workers, where they are many."""
         repository = self._archive.repository
         requests = repository.plan_reads("data", by_blob)
-        if len(by_blob) < MANY_FILES and sum(request.length for request in requests) < MANY_BYTES:
+        folder = folder_of(repository.destination)
+        if folder is None or (len(by_blob) < MANY_FILES and sum(request.length for request in requests) < MANY_BYTES):
             for request in requests:
                 jobs, files = _in(request, by_blob)
                 self._took(jobs, write_files(repository.stream(request), self._target, files, self._overwrite))
             return
-        order = Order(
-            repository.destination.label, repository.packing_order(known=False), target=str(self._target.path), overwrite=self._overwrite
-        )
+        order = Order(str(folder), repository.packing_order(known=False), target=str(self._target.path), overwrite=self._overwrite)
         waiting: deque[tuple[list[_Job], int, int, Future[Reply]]] = deque()
         with Workers(order) as workers:
             asked = [0] * COUNT

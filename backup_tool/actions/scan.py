@@ -3,39 +3,67 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+
+import msgspec
 
 from backup_tool.actions.state import State
 from backup_tool.actions.worker import PIECE
 from backup_tool.audio import Inspector
 from backup_tool.catalog import Entry, by_time, entry
 from backup_tool.config import SourceSpec
-from backup_tool.errors import UsageError
+from backup_tool.errors import BackupError, UsageError
 from backup_tool.models import Note, Place, Problem, Progress
 from backup_tool.names import shown
-from backup_tool.sources import Detected, SourceAbsent, detect, open_source
+from backup_tool.sources import Detected, Opened, Part, SourceAbsent, StoreCount, detect, open_parts, stores_of
 from backup_tool.sources.base import AudioFile, FileUnreadable, Source, Summary, Unlock
+from backup_tool.sources.several import failed
 
-SHOWS = ("stores", "missing", "orphan", "damaged")
+SHOWS = ("stores", "missing", "not-downloaded", "omitted", "orphan", "damaged", "unreadable")
+ABSENT = {"missing": "missing", "not-downloaded": "not_downloaded", "omitted": "omitted"}
+"""Why a message has no file, and where a summary names it."""
+
+
+class Absent(Entry, kw_only=True):
+    """A message without its file: what is known of it, and why it has none (one of ABSENT)."""
+
+    absent: str
+
+
+class Unread(msgspec.Struct):
+    """A file or folder that could not be read, and why."""
+
+    source: str
+    path: str
+    reason: str
 
 
 @dataclass
 class ScanResult:
-    """`rows` are what was asked for, oldest first; `stores` what is there; `counts` one for each source."""
+    """`rows` are what was asked for, oldest first; `stores` what is there; `counts` one for each kind of store of each source."""
 
     rows: list[Entry] = field(default_factory=list)
     stores: list[Detected] = field(default_factory=list)
     counts: list[Count] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
+    unread: list[Unread] = field(default_factory=list)
+    looked_at: list[str] = field(default_factory=list)
+    """The usual places that are on this machine."""
+
+    @property
+    def problems(self) -> list[Problem]:
+        """What could not be read."""
+        return [Problem(one.path, one.reason) for one in self.unread]
 
 
 @dataclass
 class Count:
-    """What one source came to: notes, bytes and seconds of audio, and what is not as it should be."""
+    """What the stores of one kind in one source came to: notes, bytes and seconds of audio, and what is not as it should be."""
 
     source: str
     type: str
+    stores: list[Detected] = field(default_factory=list)
     database: str | None = None
     notes: int = 0
     files: int = 0
@@ -61,50 +89,119 @@ def scan(
     with_ids: bool,
     host: str,
 ) -> ScanResult:
-    """Look through the sources. With `show`, only those rows: `stores` reads no note, `missing` are messages without a file.
+    """Look through the sources. With `show`, only those rows: `stores` reads no recording, `missing` are all messages without a file.
 
     Raises UsageError for a word that is none, and for a typed path where nothing is recognised.
     """
     if show is not None and show not in SHOWS:
         raise UsageError(f'"{shown(show)}" cannot be shown', f"--show takes {', '.join(SHOWS)}")
     result = ScanResult()
-    if show == "stores":
-        result.stores = [store for spec in sources for store in detect(spec.path)]
-        return result
+    looker = _Looker(result, progress, show, with_ids, host)
     with state.workspace() as workspace:
         for spec in sources:
             try:
-                _scan_one(open_source(spec, workspace, unlock(spec)), result, progress, show, with_ids, host)
+                if show == "stores":
+                    result.stores += stores_of(spec, unlock(spec))
+                    continue
+                looker.look_through(spec.name, open_parts(spec, workspace, unlock(spec)))
             except SourceAbsent as absent:
                 if spec.name in typed:
                     raise
-                result.problems.append(Problem(str(spec.path), absent.message))
+                result.unread.append(Unread(spec.name, str(spec.path), absent.message))
     result.rows.sort(key=by_time)
     return result
 
 
-def _scan_one(source: Source, result: ScanResult, progress: Progress, show: str | None, with_ids: bool, host: str) -> None:
-    scan = source.scan()
-    count = Count(source.name, source.type)
-    progress.begin(f"scanning {source.name}")
-    try:
-        for file in scan:
-            problem = _look_at(source, file, with_ids=with_ids)
-            progress.step()
-            if problem:
-                result.problems.append(problem)
-            else:
-                _count_file(count, file)
-            result.rows += [entry(note, source.name, host) for note in _chosen(file, scan.summary, show)]
-    finally:
-        progress.end()
-    _count_rest(count, scan.summary, len(result.problems))
-    result.problems += scan.summary.problems
-    count.unreadable += len(scan.summary.problems)
-    if show == "missing":
-        absent = scan.summary.missing + scan.summary.not_downloaded + scan.summary.omitted
-        result.rows += [entry(note, source.name, host) for note in absent]
-    result.counts.append(count)
+def scan_usual_places(env: Mapping[str, str], progress: Progress) -> ScanResult:
+    """Look for stores in the usual places of this machine, and only for stores: what else lies there is nobody's notes."""
+    from backup_tool.sources.places import cure, usual_places
+
+    result = ScanResult()
+    for what, path in usual_places(env):
+        result.looked_at.append(str(path))
+        progress.begin(f"looking at {what}")
+        try:
+            os.listdir(path)
+            result.stores += detect(path, only_stores=True)
+        except PermissionError:
+            result.unread.append(Unread(what, str(path), f"not readable: {cure()}"))
+        except (OSError, BackupError) as error:
+            reason = error.message if isinstance(error, BackupError) else (error.strerror or str(error)).lower()
+            result.unread.append(Unread(what, str(path), reason))
+        finally:
+            progress.end()
+    return result
+
+
+class _Looker:
+    """Looks through one source after the other, into one result."""
+
+    def __init__(self, result: ScanResult, progress: Progress, show: str | None, with_ids: bool, host: str) -> None:
+        self._result = result
+        self._progress = progress
+        self._show = show
+        self._with_ids = with_ids
+        self._host = host
+
+    def look_through(self, name: str, opened: Opened) -> None:
+        """Every kind of store for itself; where there are several, one that fails does not stop the others."""
+        self._unreadable(name, opened.before.problems)
+        for part in opened.parts:
+            counts, count = StoreCount(opened.tree, part), Count(name, part.source.type)
+            try:
+                summary = self._scan(part, counts, count)
+            except SourceAbsent:
+                raise
+            except BackupError as error:
+                if len(opened.parts) == 1:
+                    raise
+                summary = failed(part, error)
+            self._account(count, summary)
+            count.stores = counts.detected(summary.unreadable_folders)
+            self._result.counts.append(count)
+        if loose := opened.loose():
+            files = "1 audio file lies" if loose == 1 else f"{loose:,} audio files lie"
+            self._result.counts[-1].warnings.append(
+                f"{files} outside these stores and would not be archived: name the folder to archive that too"
+            )
+
+    def _scan(self, part: Part, counts: StoreCount, count: Count) -> Summary:
+        scan = part.source.scan()
+        self._progress.begin(f"scanning {part.source.name}")
+        try:
+            for file in scan:
+                problem = _look_at(part.source, file, with_ids=self._with_ids)
+                self._progress.step()
+                counts.add(file.path)
+                if problem:
+                    count.unreadable += 1
+                    self._unreadable(count.source, [problem])
+                else:
+                    _count_file(count, file)
+                self._result.rows += [entry(note, count.source, self._host) for note in _chosen(file, scan.summary, self._show)]
+        finally:
+            self._progress.end()
+        return scan.summary
+
+    def _account(self, count: Count, summary: Summary) -> None:
+        """What is left to say of a store when its scan is over."""
+        count.database = summary.database
+        count.missing, count.not_downloaded, count.omitted = map(len, (summary.missing, summary.not_downloaded, summary.omitted))
+        count.orphan = summary.orphans
+        count.unreadable += len(summary.problems)
+        count.warnings += summary.warnings
+        self._unreadable(count.source, summary.problems)
+        for why, where in ABSENT.items():
+            if self._show in ("missing", why):
+                self._result.rows += [_absent(note, count.source, self._host, why) for note in getattr(summary, where)]
+
+    def _unreadable(self, source: str, problems: list[Problem]) -> None:
+        self._result.unread += [Unread(source, problem.path, problem.reason) for problem in problems]
+
+
+def _absent(note: Note, source: str, host: str, why: str) -> Absent:
+    known = entry(note, source, host)
+    return Absent(**{name: getattr(known, name) for name in Entry.__struct_fields__}, absent=why)
 
 
 def _look_at(source: Source, file: AudioFile, *, with_ids: bool) -> Problem | None:
@@ -134,7 +231,7 @@ def _look_at(source: Source, file: AudioFile, *, with_ids: bool) -> Problem | No
 
 def _chosen(file: AudioFile, summary: Summary, show: str | None) -> Iterator[Note]:
     for note in file.notes:
-        orphan = summary.database is not None and note.message_id is None
+        orphan = summary.database is not None and note.message_id is None and note.sent_at_from not in ("message", "guess")
         if show is None or (show == "orphan" and orphan) or (show == "damaged" and note.damaged):
             yield note
 
@@ -145,13 +242,3 @@ def _count_file(count: Count, file: AudioFile) -> None:
     count.bytes += file.size
     count.seconds += file.notes[0].duration or 0.0
     count.damaged += file.notes[0].damaged is not None
-
-
-def _count_rest(count: Count, summary: Summary, unreadable: int) -> None:
-    count.database = summary.database
-    count.missing = len(summary.missing)
-    count.not_downloaded = len(summary.not_downloaded)
-    count.omitted = len(summary.omitted)
-    count.orphan = summary.orphans
-    count.unreadable = unreadable
-    count.warnings = summary.warnings

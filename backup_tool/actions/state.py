@@ -16,12 +16,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backup_tool.destinations.files import is_abandoned, make_folder, replace_file, told
+from backup_tool.destinations.places import where
 from backup_tool.destinations.processes import temporary_name
 from backup_tool.errors import BackupError, Locked
 from backup_tool.names import folded, safe_name, shown
+
+if TYPE_CHECKING:
+    from backup_tool.repository import Repository
 
 _VERSION = 1
 _LARGEST = 64 * 2**20  # bytes of a state file worth reading: a million snapshots
@@ -35,15 +39,15 @@ class State:
         self.trouble: BackupError | None = None
 
     @contextmanager
-    def run_lock(self, repository: str) -> Iterator[None]:
-        """Held while a run works on this repository (its id or label): two scheduled jobs of one machine never work at once.
+    def run_lock(self, place: str, label: str = "") -> Iterator[None]:
+        """Held while a run works on the repository at this place (shown as `label`): two scheduled jobs of one machine never work at once.
 
         Raises Locked, naming the other run's process and since when. Where none can be taken the run goes on: the repository has its own.
         """
-        file = self._lock_file(repository)
+        file = self._lock_file(place)
         try:
             if file is not None and not _try_lock(file):
-                raise _locked(repository, os.read(file, 200))
+                raise _locked(label or place, os.read(file, 200))
             if file is not None:
                 _tell(file)
             yield
@@ -51,8 +55,8 @@ class State:
             if file is not None:
                 os.close(file)
 
-    def _lock_file(self, repository: str) -> int | None:
-        path = self.folder / f"run-{_digest(repository)}.lock"
+    def _lock_file(self, place: str) -> int | None:
+        path = self.folder / f"run-{_digest(place)}.lock"
         try:
             make_folder(self.folder)
             return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
@@ -60,26 +64,26 @@ class State:
             self.trouble = told(error, str(self.folder))
             return None
 
-    def seen_snapshots(self, repository_id: str) -> set[str]:
-        """The ids of the snapshots that the repository held when it was last looked at, without those that this machine forgot."""
-        return set(self.witness(repository_id))
+    def seen_snapshots(self, copy: str) -> set[str]:
+        """The ids of the snapshots that this copy (`witnessed`) held at the last look, but for those forgotten from here."""
+        return set(self.witness(copy))
 
-    def newest_seen(self, repository_id: str) -> str | None:
+    def newest_seen(self, copy: str) -> str | None:
         """The time (RFC 3339) of the newest snapshot ever seen in the last look; None where there was none."""
-        return max(self.witness(repository_id).values(), default=None)
+        return max(self.witness(copy).values(), default=None)
 
-    def remember_snapshots(self, repository_id: str, snapshots: Mapping[str, str]) -> None:
-        """The repository holds these now: id and time of each."""
-        self._save(f"witness-{_digest(repository_id)}", dict(snapshots))
+    def remember_snapshots(self, copy: str, snapshots: Mapping[str, str]) -> None:
+        """This copy holds these now: id and time of each."""
+        self._save(f"witness-{_digest(copy)}", dict(snapshots))
 
-    def forgotten_by_us(self, repository_id: str, ids: Iterable[str]) -> None:
-        """These are about to be removed from the repository on purpose: their absence is no alarm."""
+    def forgotten_by_us(self, copy: str, ids: Iterable[str]) -> None:
+        """These are about to be removed from it on purpose: their absence is no alarm."""
         forgotten = set(ids)
-        self.remember_snapshots(repository_id, {id: at for id, at in self.witness(repository_id).items() if id not in forgotten})
+        self.remember_snapshots(copy, {id: at for id, at in self.witness(copy).items() if id not in forgotten})
 
-    def witness(self, repository_id: str) -> dict[str, str]:
+    def witness(self, copy: str) -> dict[str, str]:
         """Id and time of every snapshot that a run of this machine saw, without those that it forgot."""
-        return _texts(self._load(f"witness-{_digest(repository_id)}"))
+        return _texts(self._load(f"witness-{_digest(copy)}"))
 
     def name_for_path(self, real: str | os.PathLike[str], wanted: str, taken: Mapping[str, str | os.PathLike[str]] | None = None) -> str:
         """The name of a source that was typed as a path: the remembered one of this real path, else `wanted` as a clean name.
@@ -161,6 +165,11 @@ class State:
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
         return content if right and isinstance(content, dict) else None
+
+
+def witnessed(repository: Repository) -> str:
+    """What a witness stands for: one copy of a repository. Another copy, on another disk, has other snapshots."""
+    return f"{repository.id} {where(repository.destination)}"
 
 
 def _digest(text: str) -> str:

@@ -39,4 +39,4 @@ def chats(
         console.table(cells, ["chat", "notes", "length", "size", "first", "last", "source"], {1, 2, 3})
 
     session.result(rows, text)
-    return session.left_out(archive.problems)
+    return session.left_out(archive)

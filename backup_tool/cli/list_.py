@@ -31,7 +31,7 @@ def list_(
     archive = session.archive(snapshot)
     wanted = Wanted(chat=chat or [], sender=sender or [], since=since, until=until, kind=kind, source=source or [])
     session.result(found := find(archive, wanted), lambda: tell_notes(found))
-    return session.left_out(archive.problems)
+    return session.left_out(archive)
 
 
 def tell_notes(found: "Iterator[Entry]") -> None:

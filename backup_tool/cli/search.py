@@ -28,4 +28,4 @@ def search(
     archive = session.archive(snapshot)
     wanted = Wanted(chat=chat or [], sender=sender or [], since=since, until=until, kind=kind, source=source or [])
     session.result(found := find(archive, wanted, text), lambda: tell_notes(found))
-    return session.left_out(archive.problems)
+    return session.left_out(archive)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from backup_tool.actions.state import State
     from backup_tool.config import DestinationSpec, Settings, SourceSpec
     from backup_tool.destinations.base import Destination
-    from backup_tool.models import Problem, Progress, Secret
+    from backup_tool.models import Progress, Secret
     from backup_tool.repository import Repository
     from backup_tool.sources.base import Unlock
 
@@ -149,10 +149,10 @@ class Session:
         ask = console.ask_key if console.is_interactive() else None
         return lambda spec: keys_of(spec, [Path(file) for file in files or []], os.environ, ask)
 
-    def left_out(self, problems: list[Problem]) -> int:
+    def left_out(self, archive: Archive) -> int:
         """Tell what could not be taken from the archive; the exit code."""
-        console.problems(problems)
-        return 3 if problems else 0
+        console.problems(archive.problems)
+        return 5 if archive.lost else 3 if archive.problems else 0
 
     def result(self, value: Any, text: Callable[[], None]) -> None:
         """Print the result: as one JSON document, or by `text`."""

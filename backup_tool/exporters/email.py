@@ -18,7 +18,7 @@ from email.policy import SMTP
 from backup_tool.errors import UsageError
 from backup_tool.exporters.naming import file_suffix, local_time
 from backup_tool.models import Note
-from backup_tool.names import shown
+from backup_tool.names import own_name, shown
 
 _POLICY = SMTP.clone(cte_type="7bit")
 _LONGEST = 120
@@ -91,15 +91,15 @@ def address(text: str) -> Address:
 
 def _subject(note: Note, zone: tzinfo | None) -> str:
     words = [_KINDS[note.kind]]
-    if note.sender and _line(note.sender):
-        words.append(f"from {_line(note.sender)}")
+    if note.sender and _line(own_name(note.sender)):
+        words.append(f"from {_line(own_name(note.sender))}")
     if time := _time_in_words(note, zone):
         words.append(f"– {time}")
     return " ".join(words)
 
 
 def _body(note: Note, zone: tzinfo | None) -> str:
-    facts = [("From", note.sender), ("Sent", _time_in_words(note, zone)), ("Chat", note.chat), ("Length", _length(note.duration))]
+    facts = [("From", own_name(note.sender or "")), ("Sent", _time_in_words(note, zone)), ("Chat", note.chat), ("Length", _length(note.duration))]
     lines = [f"{word}: {_line(value)}" for word, value in facts if value and _line(value)]
     if note.transcript and note.transcript.text.strip():
         lines += ["", *(_line(line, 10_000) for line in note.transcript.text.splitlines())]

@@ -16,7 +16,7 @@ from functools import lru_cache
 from itertools import pairwise
 
 from backup_tool.models import Note
-from backup_tool.names import chat_folder, folded, safe_name, told_apart
+from backup_tool.names import chat_folder, folded, own_name, safe_name, told_apart
 
 UNSORTED = "unsorted"
 """The folder of notes whose chat is not known."""
@@ -96,7 +96,7 @@ def local_time(note: Note, zone: tzinfo | None = None) -> str | None:
 
 def folder_name(chat: str | None) -> str:
     """The folder of a chat, by its title."""
-    return _clean_part(chat) if chat and chat.strip() else UNSORTED
+    return _clean_part(own_name(chat)) if chat and chat.strip() else UNSORTED
 
 
 def file_suffix(note: Note) -> str:
@@ -123,7 +123,7 @@ def _clean_part(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _clean_sender(text: str) -> str:
-    return safe_name(text.strip(), _SENDER_BYTES)
+    return safe_name(own_name(text), _SENDER_BYTES)
 
 
 def _chat_key(note: Note) -> tuple[str, str]:

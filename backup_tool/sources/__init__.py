@@ -9,78 +9,212 @@ scan.summary        # whole now
 
 from __future__ import annotations
 
-import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from backup_tool.errors import UsageError
+from backup_tool.errors import BackupError
 from backup_tool.names import path_text, shown
-from backup_tool.sources.base import Detected, Source, SourceAbsent, SourceSpec, Summary, Unlock
+from backup_tool.sources.base import AudioFile, Source, SourceAbsent, SourceSpec, Summary, Unlock
+from backup_tool.sources.detection import ANDROID, RECORDINGS, Detected, Stores, count_loose, describe, look, open_kind
 from backup_tool.sources.filenames import kind_of_name, time_of_name
 from backup_tool.sources.folder import FolderSource
-from backup_tool.sources.tree import Tree
-from backup_tool.sources.whatsapp_android import AndroidSource, Found, describe, find_stores
+from backup_tool.sources.several import Part, SeveralSource
+from backup_tool.sources.tree import Tree, text_of
+from backup_tool.sources.whatsapp_android import AndroidSource, Found
 
-__all__ = ["Detected", "SourceAbsent", "SourceSpec", "detect", "kind_of_name", "open_source", "time_of_name"]
+__all__ = [
+    "LOOKED_FOR", "Detected", "NothingRecognised", "Opened", "Part", "SourceAbsent", "SourceSpec", "StoreCount", "detect", "kind_of_name",
+    "open_parts", "open_source", "stores_of", "time_of_name",
+]  # fmt: skip
 
-_LOOKED_FOR = (
-    "a WhatsApp folder of an Android phone or a copy of it at any level (its storage, Android/media/com.whatsapp/WhatsApp, WhatsApp, "
-    "Media or one '… Voice Notes' folder), or any folder with audio files"
-)
+LOOKED_FOR = {
+    "whatsapp-android": "a WhatsApp folder of an Android phone or a copy of it at any level (its storage, "
+    "Android/media/com.whatsapp/WhatsApp, WhatsApp, Media or one '… Voice Notes' folder)",
+    "whatsapp-iphone": "a backup of an iPhone (the folder with Manifest.db)",
+    "whatsapp-mac": "the folder of WhatsApp on a Mac (with ChatStorage.sqlite)",
+    "chat-export": "an exported WhatsApp chat (a zip, or a folder with its text file)",
+    "telegram": "an export of Telegram Desktop (with result.json)",
+    "voice-memos": "recordings of Apple's Voice Memos (with CloudRecordings.db)",
+    "folder": "any folder with audio files",
+}
+"""What every type of source is known by."""
+
+
+class NothingRecognised(SourceAbsent):
+    """The path is there, and no store at it."""
 
 
 def open_source(spec: SourceSpec, workdir: Path, unlock: Unlock = list) -> Source:
-    """The store that a spec names; for type "auto", what is recognised there. Databases are copied into `workdir`, a private folder.
-    `unlock` gives keys and passwords for what is locked.
+    """The store that a spec names; for type "auto" all that is recognised there, of several kinds as one source. Databases are copied into
+    `workdir`, a private folder. `unlock` gives keys and passwords for what is locked.
 
     Raises SourceAbsent where the path is not there, or nothing at it is recognised (a card that is away leaves an empty folder behind);
     UsageError for a type that is unknown.
     """
-    if spec.type not in ("auto", FolderSource.type, AndroidSource.type):
-        raise UsageError(f'sources of type "{shown(spec.type)}" cannot be read yet', "use auto, whatsapp-android or folder")
-    tree = _tree(spec.path)
-    folder = FolderSource(spec.name, tree)
-    if spec.type == folder.type:
-        return folder
-    found = find_stores(tree, Summary(), database_is_named=spec.database is not None)
-    # WhatsApp's pictures among someone's recordings make no store of them: only a place for notes, or a database, settles it.
-    if spec.type == "auto" and not found.media and next(iter(folder.scan()), None):
-        return folder
-    if found or found.media:
-        return AndroidSource(spec.name, tree, workdir, spec.database)
-    raise SourceAbsent(f"nothing recognised in {shown(str(spec.path))}", f"looked for {_LOOKED_FOR}")
+    opened = open_parts(spec, workdir, unlock)
+    if len(opened.parts) == 1 and not opened.before.problems:
+        return opened.parts[0].source
+    return SeveralSource(spec.name, opened.tree, opened.parts, opened.before)
 
 
-def detect(path: Path) -> list[Detected]:
-    """Every store at a path: each WhatsApp store below it, else the folder itself if it holds audio. Empty where nothing is recognised.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a spec names: stores by their kind, below one folder."""
 
-    Raises SourceAbsent where the path is not there.
-    """
-    tree = _tree(path)
-    found = find_stores(tree, Summary())
-    notes = 0 if found.media else sum(1 for _ in FolderSource("", tree).scan())
-    if notes:
-        return [Detected(FolderSource.type, path_text(tree.root), "a folder of audio files", notes)]
-    return _stores(tree, found) if found else []
+    tree: Tree
+    parts: list[Part]
+    before: Summary
+    """What was met while looking: folders that cannot be looked into."""
+    loose: Callable[[], int] = int
+    """Counts the audio files beside the stores of a phone, which are not taken."""
 
 
-def _stores(tree: Tree, found: Found) -> list[Detected]:
-    notes = dict.fromkeys(found.roots or {""}, 0)
-    for _, root in AndroidSource("", tree, Path()).files(found, Summary()):
-        notes[root] = notes.get(root, 0) + 1
-    return [
-        Detected(AndroidSource.type, path_text(tree.location(root)), describe(found, root), count) for root, count in sorted(notes.items())
+def open_parts(spec: SourceSpec, workdir: Path, unlock: Unlock = list, *, only_stores: bool = False) -> Opened:
+    """As `open_source`, with the stores of each kind for themselves; with `only_stores`, without audio files that just lie there."""
+    if spec.type == RECORDINGS:
+        stores = look(spec.path, RECORDINGS)
+        _refuse_file(stores, spec.path)
+        return Opened(stores.tree, [_recordings(spec, stores, None)], Summary())
+    stores = look(spec.path, spec.type, database_is_named=spec.database is not None)
+    parts = [
+        Part(open_kind(spec, stores, kind, workdir, unlock), stores.by_type[kind], partial(describe, stores, kind))
+        for kind in stores.by_type
+        if kind != RECORDINGS
     ]
+    recorders = stores.by_type.get(RECORDINGS, [])
+    if stores.android.media:
+        parts.append(_android(spec, stores, workdir, unlock))
+    elif spec.type == "auto" and not only_stores and stores.named is None and _has_any(rest := _recordings(spec, stores, None)):
+        # Recordings beside other stores: whoever named this folder, before or after such a store came into it, wants them kept.
+        parts.append(rest)
+        recorders = []
+    elif stores.has_android:
+        parts.append(_android(spec, stores, workdir, unlock))
+    if recorders:
+        parts.append(_recordings(spec, stores, recorders))
+    if not parts:
+        _refuse_file(stores, spec.path)
+        what = list(LOOKED_FOR.values()) if spec.type == "auto" else [LOOKED_FOR[spec.type]]
+        raise NothingRecognised(
+            f"nothing recognised in {shown(str(spec.path))}",
+            f"looked for {'; '.join(what)}; where people usually find them: backup scan --all looks there",
+        )
+    parts.sort(key=lambda part: part.source.type == RECORDINGS)
+    loose = partial(count_loose, stores) if stores.android.media and spec.type == "auto" else int
+    return Opened(stores.tree, parts, _seen_by_none(stores, parts), loose)
 
 
-def _tree(path: Path) -> Tree:
-    """The folder at a path, whatever links lead to it: a person named it."""
-    root = os.fsencode(os.path.realpath(path))
+def _has_any(part: Part) -> bool:
+    return next(iter(part.source.scan()), None) is not None
+
+
+def _android(spec: SourceSpec, stores: Stores, workdir: Path, unlock: Unlock) -> Part:
+    source = open_kind(spec, stores, ANDROID, workdir, unlock)
+    assert isinstance(source, AndroidSource)
+    listing = partial(_files_of, source, stores.android)
+    return Part(source, sorted(stores.android.roots or {""}), partial(describe, stores, ANDROID), listing)
+
+
+def _files_of(source: AndroidSource, found: Found) -> Iterator[AudioFile]:
+    return (file for file, _ in source.files(found, Summary()))
+
+
+def _recordings(spec: SourceSpec, stores: Stores, places: list[str] | None) -> Part:
+    """Recordings in some places; without any named, wherever no other kind has taken them."""
+    if places is not None:
+        return Part(open_kind(spec, stores, RECORDINGS, Path(), list), places, partial(describe, stores, RECORDINGS))
+    source = FolderSource(spec.name, stores.apart_from(RECORDINGS), spec.timezone)
+    return Part(source, [""], lambda place: "a folder of audio files")
+
+
+def _seen_by_none(stores: Stores, parts: Sequence[Part]) -> Summary:
+    """Folders that could not be looked into, where no source goes through all folders and names them itself."""
+    if any(part.source.type == ANDROID or (part.source.type == RECORDINGS and list(part.stores) == [""]) for part in parts):
+        return Summary()
+    return stores.summary
+
+
+def _refuse_file(stores: Stores, path: Path) -> None:
+    if stores.named is not None:
+        raise NothingRecognised(
+            f"{shown(str(path))} is a file, and no store by itself", f"name the folder that it lies in: {shown(str(path.parent))}"
+        )
+
+
+class StoreCount:
+    """Counts the audio files of each store of one part."""
+
+    def __init__(self, tree: Tree, part: Part) -> None:
+        self._tree = tree
+        self._part = part
+        self._counts = dict.fromkeys(part.stores, 0)
+        self._by_length = sorted(((text_of(store) + "/" if store else "", store) for store in part.stores), key=lambda pair: -len(pair[0]))
+
+    def add(self, path: str) -> None:
+        """A file was found there (`AudioFile.path`)."""
+        if len(self._by_length) == 1:
+            self._counts[self._by_length[0][1]] += 1
+            return
+        for above, store in self._by_length:
+            if path.startswith(above) or path == above[:-1]:
+                self._counts[store] += 1
+                return
+
+    def detected(self, unread: Sequence[str] = ()) -> list[Detected]:
+        """The stores, and how many audio files each has. `unread` are the folders that could not be read: of these it is not known."""
+        kind = self._part.source.type
+        return [
+            Detected(kind, self._where(store), self._part.describe(store), None if not count and text_of(store) in unread else count)
+            for store, count in self._counts.items()
+        ]
+
+    def _where(self, store: str) -> str:
+        return path_text(self._tree.location(store)).rstrip("/") or "/"
+
+
+@dataclass(frozen=True, slots=True)
+class _Anything:
+    """A spec of a path where anything may be."""
+
+    path: Path
+    name: str = ""
+    type: str = "auto"
+    database: Path | None = None
+    timezone: str | None = None
+    contacts: tuple[Path, ...] = ()
+
+
+def detect(path: Path, unlock: Unlock = list, *, only_stores: bool = False) -> list[Detected]:
+    """Every store at a path, of any type: see `stores_of`. Empty where nothing is recognised."""
     try:
-        os.close(os.open(root, os.O_RDONLY | os.O_DIRECTORY))
-    except FileNotFoundError:
-        raise SourceAbsent(f"{shown(str(path))} is not there", "look at the path; a card, a share or a phone may be away") from None
-    except NotADirectoryError:
-        raise SourceAbsent(f"{shown(str(path))} is a file", f"name the folder that it lies in: {shown(str(path.parent))}") from None
-    except OSError as error:
-        raise SourceAbsent(f"{shown(str(path))} cannot be opened: {(error.strerror or '').lower()}", "look at its permissions") from None
-    return Tree(root)
+        return stores_of(_Anything(path), unlock, only_stores=only_stores)
+    except NothingRecognised:
+        return []
+
+
+def stores_of(spec: SourceSpec, unlock: Unlock = list, *, only_stores: bool = False) -> list[Detected]:
+    """Every store that a spec names, with the number of its audio files; with `only_stores`, files that just lie there are none.
+
+    Raises SourceAbsent where the path is not there, or nothing at it is recognised.
+    """
+    with tempfile.TemporaryDirectory(prefix="backup-") as workdir:
+        opened = open_parts(spec, Path(workdir), unlock, only_stores=only_stores)
+        return [store for part in opened.parts for store in _count(opened.tree, part)]
+
+
+def _count(tree: Tree, part: Part) -> list[Detected]:
+    count = StoreCount(tree, part)
+    if part.listing is not None:
+        for file in part.listing():
+            count.add(file.path)
+        return count.detected()
+    scan = part.source.scan()
+    try:
+        for file in scan:
+            count.add(file.path)
+    except BackupError as error:
+        return [Detected(one.type, one.path, f"{one.description}: {error.message}", None) for one in count.detected()]
+    return count.detected(scan.summary.unreadable_folders)

@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
 from backup_tool.errors import UsageError
 from backup_tool.models import Chat, Note, Problem, Secret
 
@@ -37,14 +35,8 @@ class SourceSpec(Protocol):
     @property
     def timezone(self) -> str | None: ...
 
-
-class Detected(msgspec.Struct, frozen=True):
-    """A store that was recognised at a path: what it is, where, in a person's words, and how many audio files lie there."""
-
-    type: str
-    path: str
-    description: str
-    notes: int
+    @property
+    def contacts(self) -> Sequence[Path]: ...
 
 
 class SourceAbsent(UsageError):

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from backup_tool.audio import AUDIO_SUFFIXES, SNIFF_BYTES, UNKNOWN, media_type_of, suffix_of
-from backup_tool.models import Kind, Note
+from backup_tool.models import Chat, Kind, Note
 from backup_tool.names import shown
 from backup_tool.sources.base import AudioFile, FileUnreadable, Summary
-from backup_tool.sources.filenames import read_name, time_text
+from backup_tool.sources.filenames import Zone, moment_of_name, read_name, time_text
 from backup_tool.sources.tree import MAX_SIZE, Folder, Tree, refuse, text_of, why
 
 _CLUTTER = frozenset([".nomedia", "thumbs.db", "desktop.ini", ".ds_store", ".directory"])
@@ -27,14 +27,17 @@ class Terms:
     look: str = "bare"
     kind: Kind | None = None
     """The kind of all of them; None leaves it to each name."""
+    chat: Chat | None = None
+    """The chat of all of them, under its last title."""
 
 
 class Lister:
-    """Lists audio files of one tree into one summary."""
+    """Lists audio files of one tree into one summary. With a `zone`, times of day in names are believed too."""
 
-    def __init__(self, tree: Tree, summary: Summary) -> None:
+    def __init__(self, tree: Tree, summary: Summary, zone: Zone | None = None) -> None:
         self._tree = tree
         self._summary = summary
+        self._zone = zone
         self._not_audio = 0
         self._first_not_audio = ""
 
@@ -51,16 +54,38 @@ class Lister:
             found = self._stat(folder, entry)
             if found is None:
                 continue
-            mtime = found.st_mtime_ns
-            note = Note(kind=terms.kind or named or "audio", sent_at=sent_at, sent_at_from="name", mtime_ns=mtime)
-            if sent_at is None:
-                note.sent_at = time_text(mtime // 1_000_000_000 * 1000)
-                note.sent_at_from = "file" if note.sent_at else None
+            note = self._note(name, named, sent_at, found.st_mtime_ns, terms)
             text = text_of(name)
             note.original_path = original + text
             path = note.original_path if above == original else above + text  # shared: a large scan holds many
             self._summary.files += 1
-            yield AudioFile(path, note.original_path, place + os.fsencode(name), found.st_size, mtime, [note])
+            yield AudioFile(path, note.original_path, place + os.fsencode(name), found.st_size, found.st_mtime_ns, [note])
+
+    def _note(self, name: str, named: Kind | None, day: str | None, mtime: int, terms: Terms) -> Note:
+        """What the name and the file's own time say."""
+        note = Note(kind=terms.kind or named or "audio", sent_at=day, sent_at_from="name", mtime_ns=mtime)
+        if terms.chat is not None:
+            note.chat, note.chat_id = terms.chat.titles[-1], terms.chat.chat_id
+        if self._zone is not None and (moment := moment_of_name(name, self._zone)):
+            note.sent_at, note.zone = moment, self._zone.name
+        if note.sent_at is None:
+            note.sent_at = time_text(mtime // 1_000_000_000 * 1000)
+            note.sent_at_from = "file" if note.sent_at else None
+        return note
+
+    def take(self, folder: Folder, entry: os.DirEntry[str], original: str, notes: list[Note]) -> AudioFile | None:
+        """A file that a message names, whatever its name ends in; None where it cannot be taken, which is then named in the summary.
+
+        `original` is its path below the store's root. The notes get path and time of the file.
+        """
+        found = self._stat(folder, entry)
+        if found is None:
+            return None
+        for note in notes:
+            note.original_path, note.mtime_ns = original, found.st_mtime_ns
+        self._summary.files += 1
+        path = folder.below(entry.name)
+        return AudioFile(text_of(path), original, self._tree.location(path), found.st_size, found.st_mtime_ns, notes)
 
     def _stat(self, folder: Folder, entry: os.DirEntry[str]) -> os.stat_result | None:
         """Size and time of a file; None where it cannot be told, or is not believed. That is named in the summary."""

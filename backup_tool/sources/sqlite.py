@@ -79,6 +79,16 @@ def _state(found: os.stat_result) -> tuple[int, int, int]:
 @contextmanager
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection to a copy that belongs to nobody else. What is wrong with the database shows as sqlite3.Error, here or later."""
+    try:
+        with _opened(path) as connection:
+            yield connection
+    except UnicodeDecodeError:
+        # Python's module fails so where SQLite's complaint quotes a damaged schema. No value read does: see _text.
+        raise sqlite3.DatabaseError("its schema is damaged, even its names are no text") from None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.text_factory = _text
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)

@@ -53,9 +53,11 @@ type = "whatsapp-android"
 path = "~/phone"
 database = "db/msgstore.db"
 key_command = "pass show 'whats app'"
+contacts = ["contacts.vcf", "~/more.csv"]
 timezone = "America/Argentina/Buenos_Aires"
 [sources."Großmutter's"]
 path = "/data/oma"
+contacts = "oma.vcf"
 [destinations.zebra]
 path = "archive"
 [destinations.drive]
@@ -82,6 +84,8 @@ password_file = "mail"
     assert (phone.name, phone.type, phone.path) == ("phone", "whatsapp-android", Path.home() / "phone")
     assert phone.database == tmp_path / "db" / "msgstore.db"
     assert phone.key_command == ("pass", "show", "whats app")
+    assert phone.contacts == (tmp_path / "contacts.vcf", Path.home() / "more.csv")
+    assert other.contacts == (tmp_path / "oma.vcf",)
     assert phone.timezone == "America/Argentina/Buenos_Aires"
     assert (other.name, other.type, other.path) == ("Großmutter", "auto", Path("/data/oma"))
     assert list(settings.destinations) == ["zebra", "drive", "apple"]
@@ -146,6 +150,8 @@ def test_an_unknown_key_is_named_with_the_nearest(read: Reader, tmp_path: Path, 
         ("[sources.p]\npath='x'\ntimezone='../../etc/passwd'", "timezone must be a time zone"),
         ("[sources.p]\npath='x'\ntimezone='Europe'", "timezone must be a time zone"),
         ("[sources.p]\npath='x'\nkey_file='y'\nkeyring='z'", "only one of key_file and keyring"),
+        ("[sources.p]\npath='x'\ncontacts=[]", "contacts must be a file, or a list of them"),
+        ("[sources.p]\npath='x'\ncontacts=[1]", "contacts must be text in quotes"),
         ("[sources.p]\npath='x'\nkey_command=[]", "key_command must be a program"),
         ("[sources.p]\npath='x'\nkey_command=['a', 1]", "key_command must be a program"),
         ("[sources.p]\npath='x'\nkey_command=\"it's\"", "key_command must be a program"),

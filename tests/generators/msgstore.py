@@ -31,19 +31,19 @@ _TABLES = {
         "raw_transcription_text TEXT"
     ),
     "message_forwarded": "message_row_id INTEGER PRIMARY KEY, forward_score INTEGER",
+    "message_view_once_media": "message_row_id INTEGER PRIMARY KEY, state INTEGER",
+    "message_system_number_change": "message_row_id INTEGER PRIMARY KEY, old_jid_row_id INTEGER, new_jid_row_id INTEGER",
     "jid_map": "lid_row_id INTEGER PRIMARY KEY, jid_row_id INTEGER",
     "lid_display_name": "lid_row_id INTEGER PRIMARY KEY, display_name TEXT",
 }
-_LEGACY = (
-    "CREATE TABLE messages (_id INTEGER PRIMARY KEY, key_remote_jid TEXT, key_from_me INTEGER, key_id TEXT, data TEXT, timestamp INTEGER, "
-    "media_wa_type TEXT)"
-)
+_LATER = {"lid_jid_map": "lid_row_id INTEGER PRIMARY KEY, jid_row_id INTEGER"}
+"""Tables that one project has seen and most databases lack."""
 
 
 class Msgstore:
     """A database that is being written. `without` names tables ("jid_map") and columns ("message.starred") that this version lacks."""
 
-    def __init__(self, path: Path, *, without: frozenset[str] = frozenset(), wal: bool = False, legacy_table: bool = False) -> None:
+    def __init__(self, path: Path, *, without: frozenset[str] = frozenset(), wal: bool = False, later: bool = False) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.without = without
@@ -51,13 +51,10 @@ class Msgstore:
         self.connection.execute(f"PRAGMA journal_mode = {'WAL' if wal else 'DELETE'}")
         self.connection.execute("PRAGMA wal_autocheckpoint = 0")
         self.connection.execute("BEGIN")
-        for table, columns in _TABLES.items():
+        for table, columns in (_TABLES | (_LATER if later else {})).items():
             if table not in without:
                 kept = [column for column in columns.split(", ") if f"{table}.{column.split()[0]}" not in without]
                 self.connection.execute(f"CREATE TABLE {table} ({', '.join(kept)})")
-        if legacy_table:
-            self.connection.execute(_LEGACY)
-            self.connection.execute("INSERT INTO messages (_id, key_remote_jid, key_from_me, key_id) VALUES (1, '-1', 0, '-1')")
         self._insert("message", _id=1, chat_row_id=-1, from_me=0, key_id="-1", sender_jid_row_id=0, timestamp=0)
         self._jids: dict[str, int] = {}
         self._next_message = 2
@@ -76,9 +73,26 @@ class Msgstore:
         self._insert("chat", _id=number + 1000, jid_row_id=number, subject=subject, hidden=0)
         return number + 1000
 
-    def map_lid(self, lid: str, phone: str) -> None:
+    def map_lid(self, lid: str, phone: str, table: str = "jid_map") -> None:
         """Whom a hidden identity belongs to."""
-        self._insert("jid_map", lid_row_id=self.jid(lid), jid_row_id=self.jid(phone))
+        self._insert(table, lid_row_id=self.jid(lid), jid_row_id=self.jid(phone))
+
+    def change_number(self, chat: int, old: str, new: str) -> None:
+        """The system message (type 7) that tells a chat of a person's new number."""
+        row = self.message(chat, f"SYSTEM{self._next_message}", type_=7, origin=0, media=False)
+        self._insert("message_system_number_change", message_row_id=row, old_jid_row_id=self.jid(old), new_jid_row_id=self.jid(new))
+
+    def view_once(self, message: int, state: int) -> None:
+        """What became of a note to be heard once: 0 not yet, 1 opened, 2 expired."""
+        self._insert("message_view_once_media", message_row_id=message, state=state)
+
+    def as_apps_leave_it(self) -> None:
+        """What makes naive readers fail: a search table, a view of columns that are gone, an index over an expression."""
+        self.connection.execute("CREATE VIRTUAL TABLE message_fts USING fts5(content)")
+        self.connection.execute("CREATE TABLE chat_list_of_old (x)")
+        self.connection.execute("CREATE VIEW chat_view AS SELECT c.raw_string_jid, c.gone FROM chat AS c JOIN no_such_table USING (y)")
+        self.connection.execute("CREATE VIEW message_view AS SELECT * FROM message, chat_view")
+        self.connection.execute("CREATE INDEX odd_index ON jid (upper(user))")
 
     def name_lid(self, lid: str, name: str) -> None:
         """The name that a hidden identity shows."""
@@ -118,13 +132,6 @@ class Msgstore:
         if score is not None:
             self._insert("message_forwarded", message_row_id=number, forward_score=score)
         return number
-
-    def legacy_message(self, chat: str, key: str, sent: int) -> None:
-        """A message in the table that was used before 2022."""
-        row = (chat, key, sent)
-        self.connection.execute(
-            "INSERT INTO messages (key_remote_jid, key_from_me, key_id, timestamp, media_wa_type) VALUES (?, 0, ?, ?, '2')", row
-        )
 
     def _insert(self, table: str, **values: Any) -> None:
         kept = {name: value for name, value in values.items() if f"{table}.{name}" not in self.without}

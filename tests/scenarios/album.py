@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from tests.generators.android import ANNA, BEN, CURRENT, FAMILY, Made, Store, week
+from tests.generators.contacts import wa_db
 from tests.generators.msgstore import Msgstore
 from tests.generators.ogg import opus_note
 from tests.generators.sounds import video_note, wav
@@ -57,9 +58,8 @@ def make_album(world: World) -> Album:
         "found": store.attachment("AUD-20240310-WA0009.opus", opus_note(1.5, 9), sent=at("2024-03-10T12:00:00")),
     }
     database = Msgstore(store.root / "Databases/msgstore.db")
-    database.name_lid(ZOE, "Zoë Núñez")
     database.map_lid(ANNAS_LID, ANNA)
-    database.name_lid(ANNAS_LID, "Anna")
+    wa_db(store.root / "Databases/wa.db", [{"jid": ZOE, "display_name": "Zoë Núñez"}, {"jid": ANNAS_LID, "display_name": "Anna"}])
     family, mueller, anna = database.chat(FAMILY, subject="Family"), database.chat(MUELLER, subject="Familie Müller"), database.chat(ANNA)
     messages: list[tuple[str, int, dict[str, Any]]] = [
         ("zoe", family, {"sender": ZOE, "starred": 1}),

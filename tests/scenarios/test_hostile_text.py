@@ -67,7 +67,7 @@ def test_a_program_gets_every_name_exactly(records: Any) -> None:
     """JSON is exact: a name comes out as it went in."""
     told = [record for record in records if record["chat"] is not None]
     assert sorted(record["chat"] for record in told) == sorted(name.strip() for name in NAMES)
-    assert all(record["sender"] == record["chat"] for record in told)
+    assert all(record["sender"] == "~" + record["chat"] for record in told)
     files = {record["original_path"].rpartition("/")[2] for record in records if record["chat"] is None}
     assert files == {name.decode(errors="backslashreplace") for name in ORPHANS}
 

@@ -23,6 +23,7 @@ class Spec:
     database: Path | None = None
     name: str = "phone"
     timezone: str | None = None
+    contacts: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,16 @@ Useful without any database: then a note has its day from its name and no chat.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from backup_tool.models import Note
-from backup_tool.sources.base import AudioFile, KnownId, Scan, Summary
+from backup_tool.sources.base import AudioFile, KnownId, Scan, Summary, Unlock
 from backup_tool.sources.folder import terms_of
 from backup_tool.sources.listing import Lister, Listing
 from backup_tool.sources.tree import Tree, text_of
+from backup_tool.sources.whatsapp_android.contacts import ContactFiles
 from backup_tool.sources.whatsapp_android.databases import Databases
 from backup_tool.sources.whatsapp_android.matching import Matching, recorded_id
 from backup_tool.sources.whatsapp_android.rows import Row, chats_of, missing_note, note_of
@@ -26,17 +27,28 @@ _PIECE = 2**20
 
 
 class AndroidSource:
-    """Made by `sources.open_source`. `database` is one that the person named: then no other is looked for."""
+    """Made by `sources.open_source`. `database` is one that the person named: then no other is looked for. `contacts` are lists of names,
+    read beside those that lie in the store."""
 
     type = "whatsapp-android"
     plain = True
 
-    def __init__(self, name: str, tree: Tree, workdir: Path, database: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        tree: Tree,
+        workdir: Path,
+        database: Path | None = None,
+        unlock: Unlock = list,
+        contacts: Sequence[Path] = (),
+    ) -> None:
         self.name = name
         self.root = tree.root
         self._tree = tree
         self._workdir = workdir
         self._database = database
+        self._unlock = unlock
+        self._contacts = contacts
         self.read = tree.read
 
     def scan(self, known: KnownId | None = None) -> Scan:
@@ -45,12 +57,24 @@ class AndroidSource:
 
     def _go(self, known: KnownId | None, summary: Summary) -> Iterator[AudioFile]:
         found = find_stores(self._tree, summary, database_is_named=self._database is not None)
-        rows = Databases(self._tree, self._workdir, summary).read(found, self._database)
+        rows = Databases(self._tree, self._workdir, summary, self._unlock).read(found, self._database)
+        self._give_names(found, rows, summary)
         files = self.files(found, summary)
         if summary.database is None:
             yield from (file for file, _ in files)
         else:
             yield from self._joined(files, rows, known, summary)
+
+    def _give_names(self, found: Found, rows: list[Row], summary: Summary) -> None:
+        """Name the people of the messages as their contacts do. A store without messages has nobody to name."""
+        if not rows:
+            return
+        files = ContactFiles(self._workdir, summary)
+        for path in self._contacts:
+            files.read_named(path)
+        beside = (file.path.rpartition("/")[0] for file in (*found.plain, *found.encrypted))
+        files.read_found(self._tree, {"", *found.roots, *beside})
+        files.contacts.give_names(who for row in rows for who in (row.chat, row.sender) if who)
 
     def files(self, found: Found, summary: Summary) -> Iterator[tuple[AudioFile, str]]:
         """Every audio file, and the store it lies in."""
@@ -77,7 +101,9 @@ class AndroidSource:
         matching = Matching(files, roots, rows)
         rows.clear()
         matching.run(self._hash, known)
-        summary.missing = [missing_note(row) for row in sorted(matching.unmatched, key=lambda row: row.order) if not row.revoked]
+        for row in sorted(matching.unmatched, key=lambda row: row.order):
+            if not row.revoked:
+                (summary.missing if row.arrived else summary.not_downloaded).append(missing_note(row))
         summary.orphans = len(files) - len(matching.rows_of)
         files.reverse()  # taken from the end, so that each is let go of as soon as it was given out
         for number in range(len(files)):

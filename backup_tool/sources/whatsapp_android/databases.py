@@ -1,58 +1,116 @@
-"""Which databases of a phone are read, and what is said of those that are not."""
+"""Which databases of a phone are read, and what is said of those that are not.
+
+Of one store's databases, plain and encrypted, the one with the newest message is read: names and file times survive no copy. An encrypted
+one is opened only where no plain one says as much. Of encrypted ones, that without a date in its name is the newest of its series; where it
+does not open, earlier ones are tried, newest first. While the newest opens, earlier ones are left closed: each would cost as much again
+every night, and what they know of messages deleted since was archived on the night that they were the newest.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from backup_tool.models import Problem
 from backup_tool.names import path_text
-from backup_tool.sources.base import FileUnreadable, Summary
+from backup_tool.sources.base import FileUnreadable, Summary, Unlock
 from backup_tool.sources.filenames import time_text
 from backup_tool.sources.sqlite import Opener, copied, is_cut, opened
 from backup_tool.sources.tree import Tree, text_of, why
+from backup_tool.sources.whatsapp_android.encrypted import (
+    HEADER_BYTES,
+    SQLITE,
+    Header,
+    Increment,
+    KeyMissing,
+    NotOpened,
+    PhoneOnly,
+    WrongKey,
+    decrypt,
+    is_encrypted,
+    key_missing,
+    phone_only,
+    read_header,
+    wrong_key,
+    wrong_kind,
+)
+from backup_tool.sources.whatsapp_android.keys import KEY_FILE_SIZES, Key, Keys
 from backup_tool.sources.whatsapp_android.rows import Row, read_rows
-from backup_tool.sources.whatsapp_android.schema import LEGACY, Schema
-from backup_tool.sources.whatsapp_android.stores import Found
+from backup_tool.sources.whatsapp_android.schema import Schema
+from backup_tool.sources.whatsapp_android.stores import DatabaseFile, Found
 
-_DAY_NS = 86400 * 10**9
+_DAY_MS = 86400 * 1000
+_MOST_TRIED = 20
+"""Encrypted databases of one store that are tried: a phone keeps eight or so."""
 
 
 class _Read(NamedTuple):
-    """A database that was read: its path as text, the moment of its newest message (ms; 0 where it has none), and its rows."""
+    """A database that was read: its path as text, the moment of its newest message (ms; 0 where it has none), its rows, and whether that
+    was all of it."""
 
     path: str
     newest: int
     rows: list[Row]
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Closed:
+    """An encrypted database that did not open, and why."""
+
+    file: DatabaseFile
+    why: NotOpened | FileUnreadable
 
 
 class Databases:
-    """Reads the newest plain database of every store (and account) of one scan."""
+    """Reads the newest database of every store (and account) of one scan. `unlock` is called only for one that would be read."""
 
-    def __init__(self, tree: Tree, workdir: Path, summary: Summary) -> None:
+    def __init__(self, tree: Tree, workdir: Path, summary: Summary, unlock: Unlock = list) -> None:
         self._tree = tree
         self._workdir = workdir
         self._summary = summary
+        self._unlock = unlock
+        self._keys = Keys(list, unlock)
+        self._increments = 0
 
     def read(self, found: Found, named: Path | None) -> list[Row]:
         """The messages with notes, each once, newest database first. `summary.database` stays None where none could be read."""
+        self._keys = Keys(partial(_key_files, self._tree, self._summary, found.keys), self._unlock)
         if named is not None:
-            done = self._read_one(path_text(os.fsencode(named)), partial(_open_named, named), self._root_of_named(found, named))
+            done = self._read_named(found, named)
             read = [done] if done else []
         else:
-            groups = defaultdict[str | None, list[str]](list)
-            for file in found.plain:
-                groups[found.only_root if len(found.roots) == 1 else found.root_of(file.path)].append(file.path)
-            read = [done for root, paths in groups.items() if (done := self._read_newest(root, paths))]
+            roots = dict.fromkeys(_root_of(found, file) for file in (*found.plain, *found.encrypted))
+            read = [done for root in roots if (done := self._read_store(found, root))]
         read.sort(key=lambda done: -done.newest)
         if read:
             self._summary.database = read[0].path
-        self._tell_of_encrypted(found, read)
+        self._tell_of_keys()
+        self._tell_of_increments(found, read)
         return _each_once(read)
+
+    def _read_named(self, found: Found, named: Path) -> _Read | None:
+        path, opener = path_text(os.fsencode(named)), partial(_open_named, named)
+        root = self._root_of_named(found, named)
+        file = DatabaseFile(path, 0)
+        try:
+            head = _head(opener)
+            # What is neither encrypted nor called so is left to SQLite, which says best what is wrong with it.
+            if head.startswith(SQLITE) or not (file.version or is_encrypted(head)):
+                return self._read_plain(path, opener, root)
+            return self._read_encrypted(path, opener, root, read_header(head))
+        except FileUnreadable as error:
+            self._summary.problems.append(Problem(path, str(error)))
+        except NotOpened as reason:
+            self._tell_closed([_Closed(file, reason)], None)
+        return None
 
     def _root_of_named(self, found: Found, named: Path) -> str | None:
         if len(found.roots) == 1:
@@ -60,46 +118,119 @@ class Databases:
         inside = os.path.relpath(os.path.realpath(named), os.fsdecode(self._tree.root))
         return None if inside.startswith("../") else found.root_of(inside)
 
-    def _read_newest(self, root: str | None, paths: list[str]) -> _Read | None:
-        """Of several databases of one store the one with the newest message: names and file times survive no copy."""
+    def _read_store(self, found: Found, root: str | None) -> _Read | None:
+        """The one database of a store that knows the newest message."""
+        plain = [file for file in found.plain if _root_of(found, file) == root]
+        locked = [file for file in found.encrypted if _root_of(found, file) == root]
         read: _Read | None = None
-        for path in paths:
-            one = self._read_one(text_of(path), partial(self._open_found, path), root)
-            if one and read:
-                older, newer = sorted((one, read), key=lambda done: done.newest)
-                self._summary.warnings.append(f"{older.path} is older than {newer.path}: it was not used")
-                read = newer
-            read = read or one
+        for file in plain:
+            read = self._newer(read, self._read_plain(text_of(file.path), partial(self._open_found, file.path), root))
+        if read and read.whole:  # an encrypted one of the same night says no more
+            since = (read.newest + _DAY_MS) * 10**6
+            locked = [file for file in locked if file.mtime_ns >= since]
+        return self._newer(read, self._read_newest_encrypted(locked, root, read)) if locked else read
+
+    def _newer(self, one: _Read | None, other: _Read | None) -> _Read | None:
+        """The one with the newer message; that the other was not used is said."""
+        if one is None or other is None:
+            return one or other
+        older, newer = sorted((other, one), key=lambda done: (done.newest, done.whole))
+        self._summary.warnings.append(f"{older.path} is older than {newer.path}: it was not used")
+        return newer
+
+    def _read_newest_encrypted(self, files: Sequence[DatabaseFile], root: str | None, plain: _Read | None) -> _Read | None:
+        """Of the encrypted databases of one store the newest that opens. `plain` was read already."""
+        read: _Read | None = None
+        used: DatabaseFile | None = None
+        closed: list[_Closed] = []
+        for file in sorted(files, key=_age, reverse=True)[:_MOST_TRIED]:
+            if read and used and not _may_be_newer(file, read, used):
+                continue
+            opener = partial(self._open_found, file.path)
+            try:
+                one = self._read_encrypted(text_of(file.path), opener, root, read_header(_head(opener)))
+            except Increment:
+                self._increments += 1
+                continue
+            except (NotOpened, FileUnreadable) as reason:
+                closed.append(_Closed(file, reason))
+                continue
+            before, read = read, self._newer(read, one)
+            used = used if read is before else file
+        self._tell_closed(closed, read or plain, used)
+        if not read and len(files) > _MOST_TRIED:
+            self._summary.warnings.append(f"{len(files) - _MOST_TRIED} more encrypted databases were not tried: the newest do not open")
         return read
 
     def _open_found(self, path: str, beside: str) -> int | None:
         location = self._tree.location(path + beside)
         return None if beside and not os.path.lexists(location) else self._tree.open_file(location)
 
-    def _read_one(self, path: str, opener: Opener, root: str | None) -> _Read | None:
-        """One database, as far as it can be read: what is wrong with it is named in the summary."""
+    def _read_plain(self, path: str, opener: Opener, root: str | None) -> _Read | None:
+        """One plain database, as far as it can be read: what is wrong with it is named in the summary."""
+        try:
+            with copied(opener, self._workdir) as copy:
+                return self._read_copy(path, copy, root)
+        except FileUnreadable as error:
+            self._summary.problems.append(Problem(path, str(error)))
+            return None
+
+    def _read_encrypted(self, path: str, opener: Opener, root: str | None, header: Header) -> _Read | None:
+        """One encrypted database. Raises NotOpened, and FileUnreadable."""
+        keys = self._keys_for(header)
+        key = next(keys, None)
+        if key is None:
+            raise self._no_key(header)
+        with copied(lambda beside: None if beside else opener(""), self._workdir) as copy:
+            target = copy.with_name("opened.db")
+            try:
+                spoilt = decrypt(copy, header, chain((key,), keys), target)
+            except WrongKey as wrong:
+                raise wrong if self._keys.given() else self._no_key(header) from None
+            except OSError as error:
+                raise FileUnreadable(f"cannot be opened in {self._workdir}: {why(error)}") from None
+            copy.unlink()
+            if spoilt:
+                self._summary.warnings.append(f"{path} opens, but its last bytes are damaged: copy it from the phone again")
+            return self._read_copy(path, target, root)
+
+    def _keys_for(self, header: Header) -> Iterator[Key]:
+        """The keys that may be this file's: the store's own first, so that nobody is asked for what lies there."""
+        yield from filter(header.fits, self._keys.of_store())
+        if not header.locked_by:
+            yield from filter(header.fits, self._keys.given())
+
+    def _no_key(self, header: Header) -> NotOpened:
+        """Why there is no key to open it with. What lies in a store by chance is not held against anybody: only what was given is wrong."""
+        if header.locked_by:
+            return phone_only(header.locked_by)
+        given = self._keys.given()
+        if self._keys.faults:
+            return WrongKey(f"cannot be opened: {'; '.join(self._keys.faults)}")
+        if not given:
+            return key_missing(header)
+        return wrong_key(header) if any(key.end_to_end == header.end_to_end for key in given) else wrong_kind(header)
+
+    def _read_copy(self, path: str, copy: Path, root: str | None) -> _Read | None:
+        """A database that is private now, as far as it can be read: what is wrong with it is named in the summary."""
         rows: list[Row] = []
         newest, whole = 0, False
         try:
-            with copied(opener, self._workdir) as copy:
-                if is_cut(copy):
-                    self._damaged(path, "cut short: it is smaller than it says itself")
-                with opened(copy) as connection:
-                    schema = Schema(connection)
-                    if schema.legacy_rows or not schema.modern:
-                        layout = "is laid out as before 2022" if schema.has(LEGACY) else "is not laid out as WhatsApp does"
-                        self._summary.warnings.append(f"{path} {layout}: its names and times are not read yet")
-                        return None
-                    for row in read_rows(schema, root):
-                        rows.append(row)  # what was read before damage shows is kept
-                    newest = _newest(schema)
-                    whole = True
-        except FileUnreadable as error:
-            self._summary.problems.append(Problem(path, str(error)))
+            if is_cut(copy):
+                self._damaged(path, "cut short: it is smaller than it says itself")
+            with opened(copy) as connection:
+                schema = Schema(connection)
+                if not schema.readable:
+                    self._summary.warnings.append(f"{path} is not laid out as WhatsApp does: its names and times cannot be read")
+                    return None
+                for row in read_rows(schema, root):
+                    rows.append(row)  # what was read before damage shows is kept
+                newest = _newest(schema)
+                whole = True
         except sqlite3.Error as error:
             self._damaged(path, _in_words(error))
         newest = max([newest, *(row.sent or 0 for row in rows)])
-        return _Read(path, newest, rows) if whole or rows else None
+        return _Read(path, newest, rows, whole) if whole or rows else None
 
     def _damaged(self, path: str, reason: str) -> None:
         problem = Problem(path, reason)
@@ -107,15 +238,97 @@ class Databases:
             self._summary.problems.append(problem)
             self._summary.warnings.append(f"{path} is damaged ({reason}): what could be read of it was used; copy it from the phone again")
 
-    def _tell_of_encrypted(self, found: Found, read: list[_Read]) -> None:
-        """An encrypted database is worth a word where no plain one was read, or where it is newer."""
-        if not found.encrypted:
-            return
-        latest = max(found.encrypted, key=lambda file: (file.mtime_ns, -len(file.path)))
-        if read and latest.mtime_ns < read[0].newest * 10**6 + _DAY_NS:
-            return
-        more = f", {len(found.encrypted) - 1} more are too" if len(found.encrypted) > 1 else ""
-        self._summary.warnings.append(f"{text_of(latest.path)} is encrypted{more}: its names and times are not read yet")
+    def _tell_closed(self, closed: Sequence[_Closed], read: _Read | None, used: DatabaseFile | None = None) -> None:
+        """Say of what did not open why, once for each reason. It is a problem unless nobody gave a key or could.
+
+        `read` is what was read in its place; `used` its file, if that was encrypted too.
+        """
+        newer = [one for one in closed if used is None or _age(one.file) > _age(used)]
+        for one in closed:
+            if one not in newer and read:
+                self._summary.warnings.append(f"{text_of(one.file.path)} is older than {read.path} and does not open: it was not used")
+        reasons: dict[str, list[_Closed]] = {}
+        for one in newer:
+            reasons.setdefault(str(one.why), []).append(one)
+        for reason, same in reasons.items():
+            self._tell_reason(same[0], reason, len(same) - 1)
+        if newer and read:
+            which = "an older backup" if used else "which is not encrypted"
+            self._summary.warnings.append(f"{read.path}, {which}, was used instead of {text_of(newer[0].file.path)}")
+
+    def _tell_reason(self, first: _Closed, reason: str, others: int) -> None:
+        path = text_of(first.file.path)
+        as_well = "" if not others else ", and 1 more database too" if others == 1 else f", and {others} more databases too"
+        if isinstance(first.why, KeyMissing):
+            self._summary.warnings.append(f"{path} is encrypted{as_well}: names and times in it are not known; {reason}")
+        elif isinstance(first.why, PhoneOnly):
+            self._summary.warnings.append(f"{path} {reason}{as_well}")
+        else:
+            self._summary.problems.append(Problem(path, f"{reason}{as_well}"))
+
+    def _tell_of_keys(self) -> None:
+        """A key that is none is worth a word even where another one opened what there is."""
+        told = " ".join(problem.reason for problem in self._summary.problems)
+        faults = [*self._keys.faults_of_store, *self._keys.faults]
+        self._summary.warnings += [fault for fault in faults if fault not in told]
+
+    def _tell_of_increments(self, found: Found, read: Sequence[_Read]) -> None:
+        """Changes since a full backup are in a format of their own. Those with a day in their name went into the full backups since."""
+        newest = max((done.newest for done in read), default=0)
+        count = self._increments + sum(1 for file in found.increments if file.day is None or _day_ms(file.day) > newest)
+        if count and read:
+            what = "1 increment" if count == 1 else f"{count} increments"
+            self._summary.warnings.append(
+                f"{what} newer than {read[0].path} not read: for the names and times of the last days back up in the app (Settings, Chats, "
+                "Chat backup, Back up) and copy again"
+            )
+        elif count:
+            what = "1 increment is there, which says" if count == 1 else f"{count} increments are there, which say"
+            self._summary.warnings.append(f"{what} nothing without a full backup that opens")
+
+
+def _key_files(tree: Tree, summary: Summary, paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+    """The files that may be keys, by their paths as text."""
+    for path in paths:
+        try:
+            yield text_of(path), tree.head(path, max(KEY_FILE_SIZES) + 1)
+        except FileUnreadable as error:
+            summary.problems.append(Problem(text_of(path), str(error)))
+
+
+def _root_of(found: Found, file: DatabaseFile) -> str | None:
+    return found.only_root if len(found.roots) == 1 else found.root_of(file.path)
+
+
+def _age(file: DatabaseFile) -> tuple[bool, str, int]:
+    """Newest last: one without a day in its name is the newest of its series; file times tell only what names do not."""
+    return file.day is None, file.day or "", file.mtime_ns
+
+
+def _may_be_newer(file: DatabaseFile, read: _Read, used: DatabaseFile) -> bool:
+    """Whether a further encrypted database is worth opening. Only another series can be newer than one's newest: the app moved on to it."""
+    if file.version == used.version and (file.day is not None or used.day is not None):
+        return False
+    return file.day is None or _day_ms(file.day) > read.newest + _DAY_MS
+
+
+def _day_ms(day: str) -> int:
+    try:
+        return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp() * 1000)
+    except ValueError:
+        return 0
+
+
+def _head(opener: Opener) -> bytes:
+    """The beginning of a file. Raises FileUnreadable."""
+    handle = opener("")
+    assert handle is not None
+    try:
+        return os.read(handle, HEADER_BYTES)
+    except OSError as error:
+        raise FileUnreadable(why(error)) from None
+    finally:
+        os.close(handle)
 
 
 def _open_named(named: Path, beside: str) -> int | None:

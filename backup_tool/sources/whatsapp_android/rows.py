@@ -10,15 +10,18 @@ import msgspec
 
 from backup_tool.models import Chat, Kind, Note, Transcript
 from backup_tool.sources.filenames import kind_of_name, read_name, time_text
+from backup_tool.sources.whatsapp_android.legacy import name_in, path_in
 from backup_tool.sources.whatsapp_android.people import People, Who
 from backup_tool.sources.whatsapp_android.schema import (
     AUDIO_TYPE,
     FORWARDED,
     FORWARDED_FLAG,
+    LEGACY,
     MESSAGE,
     ORIGIN_ATTACHMENT,
     ORIGIN_VOICE,
     REVOKED_TYPES,
+    VIEW_ONCE_OPENED,
     VIEW_ONCE_VOICE,
     MessageRow,
     Schema,
@@ -31,7 +34,10 @@ _LONGEST_TRANSCRIPT = 200_000
 
 
 class Row(msgspec.Struct, gc=False):
-    """One message. `root` is the store that its database belongs to, None for a database outside all; `size` and `hash` are of its file."""
+    """One message. `root` is the store that its database belongs to, None for a database outside all; `size` and `hash` are of its file.
+
+    `arrived` is False where the device never had the file: it was not downloaded.
+    """
 
     root: str | None
     number: int
@@ -49,6 +55,7 @@ class Row(msgspec.Struct, gc=False):
     forwarded: bool | None
     transcript: str | None
     revoked: bool
+    arrived: bool
 
     @property
     def order(self) -> tuple[int, int]:
@@ -62,26 +69,70 @@ class Row(msgspec.Struct, gc=False):
 
 
 def read_rows(schema: Schema, root: str | None) -> Iterator[Row]:
-    """Each message with a note, once. Raises sqlite3.Error where the database is damaged; what came before is good."""
-    people = People(schema)
-    starred, flags = schema.has(MESSAGE, "starred"), schema.has(MESSAGE, "origination_flags")
-    seen: set[int] = set()
-    for raw in schema.messages():
-        if not isinstance(raw.message_id, int) or raw.message_id in seen:
-            continue
-        seen.add(raw.message_id)
-        path = _path(raw.path)
-        kind, is_note = _kind(raw, path)
+    """Each message with a note, once, of whatever table. A row given out may still learn more until the last one was: from its twin.
+
+    Raises sqlite3.Error where the database is damaged; what came before is good.
+    """
+    maker = _Maker(schema, root)
+    both = schema.modern and schema.legacy_rows
+    twins: dict[tuple[str, str, bool | None], Row] = {}
+    for row in maker.rows(schema.messages(), MESSAGE):
+        if both and row.message:
+            twins[row.message] = row
+        yield row
+    for row in maker.rows(schema.legacy_messages(), LEGACY):
+        twin = twins.get(row.message) if row.message else None
+        if twin is None:
+            yield row
+        else:
+            _complete(twin, row)
+
+
+def _complete(row: Row, twin: Row) -> None:
+    """What the older table says of the same message counts where the newer says nothing: apps moved messages first, their files later."""
+    row.arrived |= twin.arrived
+    for field in ("sender", "sent", "kind", "path", "size", "hash", "duration"):
+        if getattr(row, field) is None:
+            setattr(row, field, getattr(twin, field))
+
+
+class _Maker:
+    """Makes rows of what the database says."""
+
+    def __init__(self, schema: Schema, root: str | None) -> None:
+        self._people = People(schema)
+        self._root = root
+        self._starred = {table: schema.has(table, "starred") for table in (MESSAGE, LEGACY)}
+        self._forwarded = {
+            MESSAGE: schema.has(MESSAGE, "origination_flags") or schema.has(FORWARDED),
+            LEGACY: schema.has(LEGACY, "forwarded"),
+        }
+
+    def rows(self, found: Iterator[MessageRow], table: str) -> Iterator[Row]:
+        """Each row of one table that is a note, once."""
+        seen: set[int] = set()
+        for raw in found:
+            if isinstance(raw.message_id, int) and raw.message_id not in seen:
+                seen.add(raw.message_id)
+                row = self._row(raw, table)
+                if row:
+                    yield row
+
+    def _row(self, raw: MessageRow, table: str) -> Row | None:
+        legacy = table == LEGACY
+        written = raw.path or (path_in(raw.media_data) if legacy else None)
+        path = _path(written or name_in(raw.fallback))
+        type_ = int(raw.type) if isinstance(raw.type, str) and raw.type.isdecimal() and len(raw.type) < 9 else raw.type
+        kind, is_note = _kind(raw, type_, path)
         if not is_note:
-            continue
+            return None
         from_me = bool(raw.from_me) if isinstance(raw.from_me, int) else None
-        flagged = isinstance(raw.origination_flags, int) and bool(raw.origination_flags & FORWARDED_FLAG)
-        yield Row(
-            root=root,
-            number=raw.message_id,
+        return Row(
+            root=self._root,
+            number=raw.message_id if isinstance(raw.message_id, int) else 0,
             key=_text(raw.key),
-            chat=people.chat(raw.chat),
-            sender=people.sender(raw.chat, raw.sender) if from_me is False else None,
+            chat=self._people.chat(raw.chat),
+            sender=self._people.sender(raw.chat, raw.sender) if from_me is False else None,
             from_me=from_me,
             sent=_milliseconds(raw.timestamp) or _milliseconds(raw.received),
             kind=kind,
@@ -89,11 +140,18 @@ def read_rows(schema: Schema, root: str | None) -> Iterator[Row]:
             size=_positive(raw.file_size) or _positive(raw.file_length),
             hash=_hash(raw.hash),
             duration=_seconds(raw.duration),
-            starred=bool(raw.starred) if starred else None,
-            forwarded=flagged or raw.forwarded is not None if flags or schema.has(FORWARDED) else None,
+            starred=bool(raw.starred) if self._starred[table] else None,
+            forwarded=_forwarded(raw, legacy=legacy) if self._forwarded[table] else None,
             transcript=_text(raw.transcript, _LONGEST_TRANSCRIPT),
-            revoked=raw.type in REVOKED_TYPES,
+            revoked=type_ in REVOKED_TYPES,
+            arrived=bool(written or raw.transferred) or raw.view_once == VIEW_ONCE_OPENED,
         )
+
+
+def _forwarded(raw: MessageRow, *, legacy: bool) -> bool:
+    if legacy:
+        return bool(raw.forwarded)
+    return raw.forwarded is not None or (isinstance(raw.origination_flags, int) and bool(raw.origination_flags & FORWARDED_FLAG))
 
 
 def note_of(row: Row, *, kind: Kind, original_path: str | None) -> Note:
@@ -136,7 +194,7 @@ def chats_of(rows: list[Row]) -> list[Chat]:
     return [Chat(chat_id=chat, titles=[title]) for chat, title in sorted(titles.items())]
 
 
-def _kind(raw: MessageRow, path: str | None) -> tuple[Kind | None, bool]:
+def _kind(raw: MessageRow, type_: object, path: str | None) -> tuple[Kind | None, bool]:
     """(kind, whether it is a note at all). None leaves the kind to the file's own path: forwards have an origin that says nothing.
 
     Numbers of types are not trusted alone: 81 is a video note to some. A video note is known by its folder, or by its name and media type.
@@ -146,10 +204,10 @@ def _kind(raw: MessageRow, path: str | None) -> tuple[Kind | None, bool]:
     if told == "video" and not mime.startswith("audio/"):
         by_folder = path is not None and "video notes/" in path.lower()
         return "video", by_folder or mime.startswith("video/")
-    if raw.type == VIEW_ONCE_VOICE or (raw.type == AUDIO_TYPE and raw.origin == ORIGIN_VOICE):
+    if type_ == VIEW_ONCE_VOICE or (type_ == AUDIO_TYPE and raw.origin == ORIGIN_VOICE):
         return "voice", True
-    is_note = raw.type == AUDIO_TYPE or mime.startswith("audio/") or told == "voice"
-    if raw.type == AUDIO_TYPE and raw.origin == ORIGIN_ATTACHMENT:
+    is_note = type_ == AUDIO_TYPE or mime.startswith("audio/") or told == "voice"
+    if type_ == AUDIO_TYPE and raw.origin == ORIGIN_ATTACHMENT:
         return "audio", is_note
     return ("audio" if told == "video" else told), is_note
 

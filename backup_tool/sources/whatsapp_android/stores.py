@@ -17,6 +17,7 @@ from backup_tool.sources.filenames import read_name
 from backup_tool.sources.folder import CLOSED
 from backup_tool.sources.listing import Terms
 from backup_tool.sources.tree import Folder, Tree, refuse, text_of, why
+from backup_tool.sources.whatsapp_android.encrypted import HEADER_BYTES, SQLITE, is_encrypted
 
 # Folders of `Media`. Their names are English on every phone; copies change the case.
 _MEDIA_FOLDER = re.compile(
@@ -26,8 +27,17 @@ _MEDIA_FOLDER = re.compile(
 _WEEK = re.compile(r"[0-9]{6}")
 _DATABASE = re.compile(r"msgstore.*", re.IGNORECASE)
 _BESIDE = re.compile(r".*-(wal|shm|journal)", re.IGNORECASE)
-_ENCRYPTED = re.compile(r".*\.crypt[0-9]+", re.IGNORECASE)
-_SQLITE = b"SQLite format 3\0"
+_ENCRYPTED = re.compile(r".*\.crypt(?P<version>[0-9]+)\b.*", re.IGNORECASE)
+_INCREMENT = re.compile(r"msgstore-increment\b.*", re.IGNORECASE)
+_DAY = re.compile(r"(?<![0-9])20[0-9]{2}-[0-9]{2}-[0-9]{2}(?![0-9])")
+# What else the app backs up beside its messages: contacts without names, settings, pictures.
+_NO_MESSAGES = re.compile(
+    r"(wa|chatsettings|stickers|commerce|backup_settings|wallpapers|avatar|status|axolotl|media|payments)\w*[.\-].*", re.IGNORECASE
+)
+# Key files, by name: sizes of `key` and `encrypted_backup.key`, also without their 27 bytes of Java. Tools that get a key off a phone put
+# it into `.nomedia`, which is empty otherwise.
+_KEY_FILES = {"key": (158, 131), "encrypted_backup.key": (59, 32), ".nomedia": (158, 59)}
+_MOST_KEY_FILES = 8
 # Temporary copies, previews, and other apps' private folders, which no phone lets anybody list.
 _SKIPPED = frozenset([".shared", ".thumbs", ".links", ".thumbnails"]) | CLOSED
 _PRIVATE = ("android/data", "android/obb")
@@ -62,6 +72,18 @@ class DatabaseFile:
     path: str
     mtime_ns: int
 
+    @property
+    def day(self) -> str | None:
+        """The day of an earlier backup, as its name has it; None for the newest of its kind, whose name has none."""
+        day = _DAY.search(self.path.rpartition("/")[2])
+        return day[0] if day else None
+
+    @property
+    def version(self) -> str:
+        """The number behind "crypt" in its name, or nothing. A name proves nothing: it only tells which files are of one series."""
+        name = _ENCRYPTED.fullmatch(self.path.rpartition("/")[2])
+        return name["version"] if name else ""
+
 
 @dataclass(slots=True)
 class Found:
@@ -71,6 +93,10 @@ class Found:
     media: list[MediaFolder] = field(default_factory=list)
     plain: list[DatabaseFile] = field(default_factory=list)
     encrypted: list[DatabaseFile] = field(default_factory=list)
+    increments: list[DatabaseFile] = field(default_factory=list)
+    """Changes since a full backup: no databases."""
+    keys: list[str] = field(default_factory=list)
+    """Files that are named, and as long, as key files are."""
 
     def __bool__(self) -> bool:
         return bool(self.roots or self.plain or self.encrypted)
@@ -111,21 +137,51 @@ def leave_out(folder: Folder) -> None:
 
 
 def _note_databases(tree: Tree, folder: Folder, found: Found, summary: Summary) -> None:
+    others = folder.path.rpartition("/")[2].lower() == "backups"
     for entry in folder.files:
         name = entry.name
-        if not _DATABASE.fullmatch(name) or _BESIDE.fullmatch(name):
-            continue
-        path = folder.below(name)
-        try:
-            file = DatabaseFile(path, entry.stat(follow_symlinks=False).st_mtime_ns)
-            plain = tree.head(path, 16) == _SQLITE
-        except (OSError, FileUnreadable) as error:
-            refuse(summary, path, why(error) if isinstance(error, OSError) else str(error))
-            continue
-        if plain or not _ENCRYPTED.fullmatch(name):
-            found.plain.append(file)
-        else:
-            found.encrypted.append(file)
+        if _is_key_file(entry) and len(found.keys) < _MOST_KEY_FILES:
+            found.keys.append(folder.below(name))
+        elif not _BESIDE.fullmatch(name) and (_DATABASE.fullmatch(name) or (not others and _is_renamed(tree, folder, name))):
+            _note_database(tree, folder, entry, found, summary)
+
+
+def _note_database(tree: Tree, folder: Folder, entry: os.DirEntry[str], found: Found, summary: Summary) -> None:
+    path = folder.below(entry.name)
+    try:
+        file = DatabaseFile(path, entry.stat(follow_symlinks=False).st_mtime_ns)
+        plain = tree.head(path, len(SQLITE)) == SQLITE
+    except (OSError, FileUnreadable) as error:
+        refuse(summary, path, why(error) if isinstance(error, OSError) else str(error))
+        return
+    if plain:
+        found.plain.append(file)
+    elif _INCREMENT.fullmatch(entry.name):
+        found.increments.append(file)
+    elif _ENCRYPTED.fullmatch(entry.name) or _is_encrypted(tree, path):
+        found.encrypted.append(file)
+    else:
+        found.plain.append(file)
+
+
+def _is_renamed(tree: Tree, folder: Folder, name: str) -> bool:
+    return bool(_ENCRYPTED.fullmatch(name)) and not _NO_MESSAGES.fullmatch(name) and _is_encrypted(tree, folder.below(name))
+
+
+def _is_encrypted(tree: Tree, path: str) -> bool:
+    """By content, whatever the name says: copies are called `msgstore.db`, `msgstore.db.crypt15.db`, `my backup.crypt15` and worse."""
+    try:
+        return is_encrypted(tree.head(path, HEADER_BYTES))
+    except FileUnreadable:
+        return False
+
+
+def _is_key_file(entry: os.DirEntry[str]) -> bool:
+    sizes = _KEY_FILES.get(entry.name.lower())
+    try:
+        return sizes is not None and entry.stat(follow_symlinks=False).st_size in sizes
+    except OSError:
+        return False
 
 
 def _is_part_of_media(tree: Tree, folder: Folder, found: Found) -> bool:
