@@ -39,21 +39,22 @@ def choose(typed: Sequence[str], settings: Settings, state: State) -> Chosen:
         if text in settings.sources:
             sources.append(settings.sources[text])
             continue
-        spec = _from_path(text, settings, state)
+        spec = _from_path(text, settings, state, sources)
         sources.append(spec)
         names.add(spec.name)
     return Chosen(list({spec.name: spec for spec in sources}.values()), names)
 
 
-def _from_path(text: str, settings: Settings, state: State) -> SourceSpec:
+def _from_path(text: str, settings: Settings, state: State, others: Sequence[SourceSpec]) -> SourceSpec:
     path = Path(os.path.expanduser(text))
-    if not path.exists():
+    if not os.path.exists(path):
         configured = ", ".join(sorted(settings.sources)) or "none"
         hint = f"configured sources: {configured}; see what this machine has with 'backup scan --all'"
         raise UsageError(f"no such folder or configured source: {shown(text, 1000)}", hint)
     real = path.resolve()
     for spec in settings.sources.values():
-        if spec.path.exists() and spec.path.resolve() == real:
+        if os.path.realpath(spec.path) == str(real):
             return spec
-    taken = {name: spec.path.resolve() for name, spec in settings.sources.items()}
+    # Two folders that are called alike are two sources, also where the state folder cannot remember which is which.
+    taken = {spec.name: os.path.realpath(spec.path) for spec in (*others, *settings.sources.values())}
     return SourceSpec(name=state.name_for_path(real, real.name or "source", taken), type="auto", path=path)

@@ -104,9 +104,13 @@ class State:
         self._save("sources", {**known, name: path})
         return name
 
-    def names_in_use(self) -> set[str]:
-        """The remembered names of sources that were typed as paths and are still there."""
-        return {name for name, path in _texts(self._load("sources")).items() if os.path.exists(path)}
+    def names_in_use(self, configured: Iterable[str | os.PathLike[str]] = ()) -> set[str]:
+        """The remembered names of sources that were typed as paths and are still there.
+
+        Not those at the real path of a `configured` one: such a source has another name now.
+        """
+        renamed = {os.path.realpath(path) for path in configured}
+        return {name for name, path in _texts(self._load("sources")).items() if os.path.exists(path) and path not in renamed}
 
     @contextmanager
     def workspace(self) -> Iterator[Path]:

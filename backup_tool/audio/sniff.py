@@ -11,6 +11,7 @@ AUDIO_SUFFIXES = frozenset(
     [
         "opus", "ogg", "oga", "spx", "m4a", "m4b", "mp3", "mpga", "aac", "amr", "awb", "3ga", "3gp", "3gpp", "wav", "wave", "caf", "flac",
         "webm", "weba", "mka", "aif", "aiff", "aifc", "wma",
+        "qta",  # QuickTime audio, of Apple's Voice Memos since iOS 18
     ]
 )  # fmt: skip
 """Suffixes, without the dot and in lower case, of files taken for audio by their name."""

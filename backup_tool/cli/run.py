@@ -32,7 +32,7 @@ def run(
         sources=chosen.sources,
         typed=chosen.typed,
         unlock=session.keys(key_file),
-        known_names=set(session.settings.sources) | session.state.names_in_use(),
+        known_names=set(session.settings.sources) | session.state.names_in_use(spec.path for spec in session.settings.sources.values()),
         destination=session.place(),
         destination_name=session.spec.name,
         mirrors=[spec.name for spec in session.mirrors],

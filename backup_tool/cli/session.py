@@ -52,6 +52,9 @@ class Session:
 
     def __exit__(self, *error: object) -> None:
         self._stack.close()
+        trouble = self.state.trouble if "state" in self.__dict__ else None
+        if trouble is not None:
+            self.note(f"warning: what one run tells the next could not be kept: {trouble.message}")
 
     @cached_property
     def settings(self) -> Settings:

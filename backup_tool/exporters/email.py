@@ -99,7 +99,12 @@ def _subject(note: Note, zone: tzinfo | None) -> str:
 
 
 def _body(note: Note, zone: tzinfo | None) -> str:
-    facts = [("From", own_name(note.sender or "")), ("Sent", _time_in_words(note, zone)), ("Chat", note.chat), ("Length", _length(note.duration))]
+    facts = [
+        ("From", own_name(note.sender or "")),
+        ("Sent", _time_in_words(note, zone)),
+        ("Chat", note.chat),
+        ("Length", _length(note.duration)),
+    ]
     lines = [f"{word}: {_line(value)}" for word, value in facts if value and _line(value)]
     if note.transcript and note.transcript.text.strip():
         lines += ["", *(_line(line, 10_000) for line in note.transcript.text.splitlines())]

@@ -118,7 +118,10 @@ def open_key(destination: Destination, password: Secret) -> tuple[str, Key]:
     if not listed:
         raise IntegrityError("the repository has no key files: nothing can open it", "copy the folder 'keys' back from a mirror")
     beyond = f" (the first {MAX_KEYS} of {len(listed)} were tried)" if len(listed) > MAX_KEYS else ""
-    raise WrongPassword(f"the password opens none of the repository's keys{beyond}", "type it again, or look where it is taken from (--password-file, BACKUP_PASSWORD…, the settings)")
+    raise WrongPassword(
+        f"the password opens none of the repository's keys{beyond}",
+        "type it again, or look where it is taken from (--password-file, BACKUP_PASSWORD…, the settings)",
+    )
 
 
 def load_key(destination: Destination, name: str, size: int) -> KeyFile:

@@ -19,12 +19,10 @@ from backup_tool.sources.filenames import kind_of_name, zone_named
 from backup_tool.sources.listing import Lister, Listing, Terms
 from backup_tool.sources.tree import Folder, Tree, text_of
 
-SUFFIXES = AUDIO_SUFFIXES | {"qta"}
-"""Audio of any recorder: `.qta` is what Apple's Voice Memos writes since iOS 18, a QuickTime file."""
-_PLAIN, _VOICE, _VIDEO = Terms(SUFFIXES), Terms(SUFFIXES, kind="voice"), Terms(SUFFIXES | VIDEO_SUFFIXES, kind="video")
+_PLAIN, _VOICE, _VIDEO = Terms(), Terms(kind="voice"), Terms(AUDIO_SUFFIXES | VIDEO_SUFFIXES, kind="video")
 RECORDINGS = Chat(chat_id="recorder:recordings", titles=["Recordings"])
 CALLS = Chat(chat_id="recorder:calls", titles=["Call recordings"])
-_RECORDED, _CALLED = Terms(SUFFIXES, chat=RECORDINGS), Terms(SUFFIXES, chat=CALLS)
+_RECORDED, _CALLED = Terms(chat=RECORDINGS), Terms(chat=CALLS)
 # What systems keep at the top of a disk, closed to everyone.
 CLOSED = frozenset(["lost+found", "system volume information", "$recycle.bin", ".spotlight-v100", ".fseventsd", ".trashes"])
 _RECORDER = re.compile(r"/(?:recordings|(?:standard recordings|(?:voice|sound)[ _]?recorder))(?:/|$)")
@@ -94,7 +92,7 @@ class RecorderRecogniser:
         recorders.see(folder)
         if not recorders.is_recorder(folder.path) or (recorders.holds_calls(folder.path) and not recorders.named_calls):
             return []
-        if not any(suffix_of(entry.name) in SUFFIXES for entry in folder.files):
+        if not any(suffix_of(entry.name) in AUDIO_SUFFIXES for entry in folder.files):
             return []
         folder.files, folder.folders = [], []
         return [folder.path]
@@ -156,7 +154,7 @@ class FolderSource:
             if recorders.named_calls or not recorders.holds_calls(path):
                 kept.append(name)
                 continue
-            count = sum(suffix_of(entry.name) in SUFFIXES for inner in self._tree.walk(path, Summary()) for entry in inner.files)
+            count = sum(suffix_of(entry.name) in AUDIO_SUFFIXES for inner in self._tree.walk(path, Summary()) for entry in inner.files)
             if count:
                 told = "1 recorded call" if count == 1 else f"{count} recorded calls"
                 summary.warnings.append(f"{told} in {text_of(path)} left out: to archive them too, name that folder as a source of its own")

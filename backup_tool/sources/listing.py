@@ -16,6 +16,9 @@ from backup_tool.sources.tree import MAX_SIZE, Folder, Tree, refuse, text_of, wh
 _CLUTTER = frozenset([".nomedia", "thumbs.db", "desktop.ini", ".ds_store", ".directory"])
 
 
+_LONGEST_ENDING = 8
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What counts as a note in a folder: file names that end in `suffixes`, and, where `look` is set, others whose content is audio.
@@ -107,7 +110,7 @@ class Lister:
         suffix = suffix_of(name)
         if suffix in terms.suffixes or named:
             return True
-        if not terms.look or (terms.look == "bare" and suffix):
+        if not terms.look or (terms.look == "bare" and _is_ending(suffix)):
             return False
         path = folder.below(name)
         try:
@@ -137,6 +140,11 @@ class Lister:
             self._summary.warnings.append(
                 f"{files} among the notes left out: not audio by name or content, the first is {shown(self._first_not_audio)}"
             )
+
+
+def _is_ending(suffix: str) -> bool:
+    """True for what says a file's kind; what follows the dot in "Memo 12.03.2024" or "Call 1.5 Anna" does not."""
+    return suffix.isascii() and suffix.isalnum() and len(suffix) <= _LONGEST_ENDING and not suffix.isdigit()
 
 
 class Listing:

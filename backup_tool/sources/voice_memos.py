@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from backup_tool.audio import suffix_of
+from backup_tool.audio import AUDIO_SUFFIXES, suffix_of
 from backup_tool.models import Chat, Note, Problem
 from backup_tool.names import shown
 from backup_tool.sources.base import AudioFile, FileUnreadable, KnownId, Scan, Summary, Unlock
 from backup_tool.sources.filenames import time_text, zone_named
-from backup_tool.sources.folder import SUFFIXES
 from backup_tool.sources.listing import Lister, Listing, Terms
 from backup_tool.sources.sqlite import copied, is_cut, opened
 from backup_tool.sources.tree import Folder, Tree, text_of
@@ -40,7 +39,7 @@ _COLUMNS = (
 _COMPOSITION = ".composition"
 _SQLITE = b"SQLite format 3\0"
 _SINCE_2001 = 978_307_200
-_TERMS = Terms(SUFFIXES, look="", kind="voice", chat=CHAT)
+_TERMS = Terms(look="", kind="voice", chat=CHAT)
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T.*")
 _TITLES_SHOWN = 3
 
@@ -57,7 +56,7 @@ class VoiceMemosRecogniser:
             return []
         folder.folders = [name for name in folder.folders if not name.lower().endswith(_COMPOSITION)]
         folder.files = [
-            entry for entry in folder.files if suffix_of(entry.name) not in SUFFIXES and not entry.name.startswith(tuple(databases))
+            entry for entry in folder.files if suffix_of(entry.name) not in AUDIO_SUFFIXES and not entry.name.startswith(tuple(databases))
         ]
         return [folder.path]
 

@@ -202,11 +202,22 @@ def test_a_hash_that_is_none_says_nothing(store: Store, recorded: object) -> Non
     assert scan(store.root).files[0].recorded_id is None
 
 
-def test_messages_that_disagree_on_the_content_say_nothing(store: Store) -> None:
-    """Two messages of one file with different hashes on record are no evidence of damage."""
+def test_a_file_that_two_messages_dispute_in_vain_goes_to_the_newer(store: Store) -> None:
+    """A file that is what neither of its two messages recorded stays with the newer one, and is told to differ."""
     store.put(f"{WEEK}/{NAME}", NOTE)
-    messages(store, {"file": f"{WEEK}/{NAME}", "data": NOTE}, {"file": f"{WEEK}/{NAME}", "data": b"another"})
-    assert scan(store.root).files[0].recorded_id is None
+    messages(store, {"file": f"{WEEK}/{NAME}", "data": b"one"}, {"file": f"{WEEK}/{NAME}", "data": b"another"})
+    found = scan(store.root)
+    assert matched(found) == {f"{WEEK}/{NAME}": ["B"]}
+    assert found.files[0].recorded_id == hashlib.sha256(b"another").hexdigest()
+
+
+def test_a_name_given_again_never_gives_a_note_to_another_chat(store: Store) -> None:
+    """Where the app used a file's name twice, the file is of the message whose content it is; the other message is missing its file."""
+    store.put(f"{WEEK}/{NAME}", NOTE)
+    messages(store, {"file": f"{WEEK}/{NAME}", "data": b"heard and deleted long ago"}, {"file": f"{WEEK}/{NAME}", "data": NOTE})
+    found = scan(store.root)
+    assert matched(found) == {f"{WEEK}/{NAME}": ["B"]}
+    assert [note.message_id for note in found.summary.missing] == ["A"]
 
 
 def test_an_unreadable_candidate_is_left_for_the_reader_to_name(store: Store) -> None:

@@ -5,7 +5,7 @@ this order, each step only for what is left:
 
 1. the path, in the message's own store; then in any other
 2. the same, without regard to case and Unicode form
-3. the last three parts of the path, then the last two
+3. the last three parts of the path, then the last two; of messages that dispute a file, those keep it whose content it is
 4. the content: SHA-256 against what the database recorded
 5. the file's name alone, where only one file has it
 
@@ -41,6 +41,7 @@ class Matching:
         self._by_key(folded, self._by_whole_path)
         self._by_key(lambda path: _tail(path, 3), self._by_part)
         self._by_key(lambda path: _tail(path, 2), self._by_part)
+        self._settle_disputes(hash_file, known)
         self._by_recorded_hash()
         self._by_content(hash_file, known)
         self._by_key(lambda path: _tail(path, 1), self._by_name)
@@ -88,6 +89,26 @@ class Matching:
 
     def _of_size(self, row: Row, numbers: list[int]) -> list[int]:
         return [number for number in numbers if row.size is None or self._files[number].size == row.size]
+
+    def _settle_disputes(self, hash_file: Hasher, known: KnownId | None) -> None:
+        """Of messages that name one file and recorded different audio for it, those keep it whose audio it is.
+
+        The app gives a name again when the file that had it was deleted: the note must not go to the one whom it was never sent to.
+        """
+        for number, rows in list(self.rows_of.items()):
+            if len({row.hash for row in rows if row.hash}) < 2:
+                continue
+            file = self._files[number]
+            try:
+                file.id = file.id or (known and known(file.original_path, file.size, file.mtime_ns)) or hash_file(file)
+            except FileUnreadable:
+                continue
+            told = [row for row in rows if row.hash]
+            right = [row for row in told if row.hash and row.hash.hex() == file.id] or [row for row in told if row.size == file.size]
+            right = right or [max(told, key=lambda row: row.order)]
+            right += [row for row in rows if not row.hash and row.size in (None, file.size)]
+            self.rows_of[number] = right
+            self.unmatched += [row for row in rows if row not in right]
 
     def _by_recorded_hash(self) -> None:
         """Further messages of a file that is matched: the app keeps one file for a note that was forwarded."""

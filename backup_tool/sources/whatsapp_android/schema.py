@@ -1,4 +1,4 @@
-"""Every table, column and number of `msgstore.db` that this program relies on. docs/reference/whatsapp-store.md says what they mean.
+"""Every table, column and number of `msgstore.db` that this program relies on. docs/reference/stores.md says what they mean.
 
 Columns came and went with the app's versions, so the database is asked what it has: what is absent reads as NULL. Views and virtual tables
 are never touched: views change most, and a database from outside may hide anything in them.
