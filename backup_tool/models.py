@@ -11,11 +11,15 @@ TimeFrom = Literal["message", "name", "file", "guess"]
 Damage = Literal["truncated", "crc-mismatch", "sequence-gap", "not-ogg", "empty", "hash-differs"]
 
 
-class Place(msgspec.Struct, frozen=True):
-    """Where a note was seen: the source's name, and the path below that source's folder (``/`` between parts)."""
+class Place(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where a note was seen: the source's name, and the path below that source's folder (``/`` between parts).
+
+    `mtime_ns` is the time of the file there, nanoseconds; None for the file whose path and time the record itself has.
+    """
 
     source: str
     path: str
+    mtime_ns: int | None = None
 
 
 class Transcript(msgspec.Struct, frozen=True):

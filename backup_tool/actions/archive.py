@@ -10,10 +10,12 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 
 import msgspec
 
 from backup_tool.catalog import (
+    EXPORTED,
     MONTH,
     CatalogDamaged,
     Entry,
@@ -23,6 +25,7 @@ from backup_tool.catalog import (
     decode_deleted,
     entry_decoder,
     file_name,
+    joined_chats,
     time_of,
     time_text,
 )
@@ -148,15 +151,22 @@ class Archive:
         """Every note whose id begins so, oldest first, undated last. One snapshot with a catalog streams; several are merged in memory."""
         self.problems, self.lost = list(map(problem_of, self.damage)), bool(self.damage)
         if len(self._folders) == 1 and self._folders[0][1] is not None:
-            yield from self._stream(self.snapshots[0], self._folders[0][1], id_prefix)
+            yield from map(self._in_real_chat, self._stream(self.snapshots[0], self._folders[0][1], id_prefix))
             return
-        view = View()
+        view = View(self._titles_of)
         deleted = self.deleted()
         for snapshot, folders in self._folders:
             for item in self._foreign(snapshot) if folders is None else self._stream(snapshot, folders, id_prefix):
                 if item.id not in deleted and (item.id or "").startswith(id_prefix):
                     view.add(item)
-        yield from sorted(view, key=by_time)
+        yield from map(self._in_real_chat, sorted(view, key=by_time))
+
+    def _in_real_chat(self, item: Entry) -> Entry:
+        """A note of a chat that was known by its title only, in the chat that is known to be this one."""
+        if item.chat_id and item.chat_id.startswith(EXPORTED) and (real := self._joined_chats.get(item.chat_id)):
+            item.chat_id = real
+            item.chat = self._titles_of(real)[-1]
+        return item
 
     def _refuse_damaged(self, wanted: str | None, *, any_left: bool) -> None:
         """A damaged snapshot that was asked for by name, or is all there is, is no view at all."""
@@ -165,7 +175,26 @@ class Archive:
                 raise damaged
 
     def chats(self) -> list[Chat]:
-        """Every chat of the view with every title it ever had; one of several sources is there once."""
+        """Every chat of the view with every title it ever had; one of several sources is there once. A chat that was known by its title
+        only, and is one with another, is there as that: its id is among the titles."""
+        chats = {chat.chat_id: chat for chat in self._every_chat}
+        for by_title, real in self._joined_chats.items():
+            chats[real] = msgspec.structs.replace(chats[real], titles=[by_title, *chats[real].titles])
+        return [chat for chat_id, chat in chats.items() if chat_id not in self._joined_chats]
+
+    @cached_property
+    def _joined_chats(self) -> dict[str, str]:
+        return joined_chats(self._every_chat)
+
+    @cached_property
+    def _titles(self) -> dict[str, list[str]]:
+        return {chat.chat_id: chat.titles for chat in self._every_chat}
+
+    def _titles_of(self, chat_id: str) -> list[str]:
+        return self._titles.get(chat_id, [])
+
+    @cached_property
+    def _every_chat(self) -> list[Chat]:
         merged: dict[str, Chat] = {}
         for _, folders in reversed(self._folders):
             for folder in (folders or {}).values():

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from backup_tool.actions.archive import TOP, SourceFolder
 from backup_tool.actions.worker import PIECE
-from backup_tool.catalog import UNDATED, UNSORTED, Ledger, encode_chat, encode_note, record_order
+from backup_tool.catalog import UNDATED, UNSORTED, Ledger, encode_chat, encode_note, name_worth, record_order
 from backup_tool.models import Chat, Note
 from backup_tool.names import chat_folder, folded, safe_name, told_apart
 from backup_tool.repository import Node, Repository, Writer, encode_tree
@@ -52,13 +52,19 @@ class Chats:
             chat.titles.append(note.chat)
         return chat
 
+    def titles(self, chat_id: str) -> list[str]:
+        """Every title that the chat had in any source."""
+        return [title for chats in self._by_home.values() if chat_id in chats for title in chats[chat_id].titles]
+
     def rename(self, chats: Iterable[Chat]) -> dict[str, str]:
-        """Learn the titles that a scan saw; the ids whose title is new, with it."""
+        """Learn the titles that a run saw; the ids whose title is new, with it."""
         new: dict[str, str] = {}
         for seen in chats:
             for known in (chats_of[seen.chat_id] for chats_of in self._by_home.values() if seen.chat_id in chats_of):
                 for title in seen.titles:
-                    if known.titles[-1:] != [title]:
+                    newest = known.titles[-1] if known.titles else None
+                    # A night without contacts knows only numbers: they never replace a name.
+                    if newest != title and name_worth(title) >= name_worth(newest):
                         known.titles = [old for old in known.titles if old != title] + [title]
                         new[seen.chat_id] = title
         return new

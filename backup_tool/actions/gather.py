@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 
 import msgspec
@@ -24,6 +25,8 @@ from backup_tool.sources.base import AudioFile, Scan, Source, Summary
 _QUIET_SECONDS = 2.0
 _TRIES = 3
 LOUD_FROM = 20
+_LAST_TURN = 255
+"""`Ledger.seen` has a byte for each record; from that source on, all count as one."""
 
 
 @dataclass(slots=True)
@@ -61,7 +64,7 @@ class Gatherer:
         deleted: set[str],
         retired: set[str],
         now: str,
-        workers: Callable[[], StoringWorkers],
+        workers: Callable[[], StoringWorkers] | None,
         progress: Progress,
     ) -> None:
         self.ledger = ledger
@@ -73,12 +76,13 @@ class Gatherer:
         self._workers = workers
         self._progress = progress
         self._first_new = ledger.numbers()
-        self._places: dict[int, set[Place]] = {}
+        self._places: dict[int, set[tuple[str, str]]] = {}
         """Where records of earlier runs were seen in this one; new records say so themselves."""
 
     def take(self, source: Source) -> None:
         """Scan one source to its end. Raises what the scan and the repository raise; a file that cannot be read is a problem, no error."""
-        scan = source.scan(self._known_id)
+        self.ledger.turn = min(len(self.tally.scanned) + 1, _LAST_TURN)
+        scan = source.scan(partial(self._known_id, source.name))
         later: list[AudioFile] = []
         for file, read in self._read_all(source, self._unread(source, scan, later)):
             if isinstance(read, ReadFile):
@@ -101,7 +105,7 @@ class Gatherer:
 
     def _read_all(self, source: Source, files: Iterator[AudioFile]) -> Iterator[tuple[AudioFile, ReadFile | FailedFile]]:
         """Read and store files: a few of them here, many by two workers, since one interpreter cannot use two processors."""
-        if not source.plain:
+        if not source.plain or self._workers is None:  # a worker opens files by itself, and the archive's folder
             yield from ((file, self._read(source, file)) for file in files)
             return
         first: list[AudioFile] = []
@@ -121,8 +125,8 @@ class Gatherer:
             yield from workers.drain(source.root)
             workers.finish()
 
-    def _known_id(self, original_path: str, size: int, mtime_ns: int) -> str | None:
-        known = self.ledger.known_file(original_path, size, mtime_ns)
+    def _known_id(self, source: str, file: AudioFile) -> str | None:
+        known = self.ledger.known_file(source, file.path, file.original_path, file.size, file.mtime_ns)
         return known.id if known else None
 
     def _unread(self, source: Source, scan: Scan, later: list[AudioFile]) -> Iterator[AudioFile]:
@@ -131,7 +135,7 @@ class Gatherer:
             self._progress.step()
             if self._settled(source, file):
                 continue
-            known = self.ledger.known_file(file.original_path, file.size, file.mtime_ns)
+            known = self.ledger.known_file(source.name, file.path, file.original_path, file.size, file.mtime_ns)
             if known is not None:
                 self._enter_known(source, file, known)
             elif source.plain and 0 <= time.time() - file.mtime_ns / 1e9 < _QUIET_SECONDS:
@@ -149,27 +153,23 @@ class Gatherer:
                 return False
             numbers.append(number)
         for number in numbers:
-            self.ledger.seen[number] = 1
+            self.ledger.seen[number] = self.ledger.turn
             if number in self.ledger.several_places:
-                self._places.setdefault(number, set()).add(Place(source.name, file.path))
+                self._places.setdefault(number, set()).add((source.name, file.path))
         return True
 
     def _enter_known(self, source: Source, file: AudioFile, known: Note) -> None:
-        if known.id in self._deleted:
-            self.tally.deleted += 1
-            return
         for note in file.notes:
             told = msgspec.structs.replace(note, id=known.id, blobs=known.blobs, media_type=known.media_type, duration=known.duration)
             told.damaged = known.damaged or _differs(file, known.id)
             self._enter(source, file, told)
 
     def _enter(self, source: Source, file: AudioFile, note: Note) -> None:
-        place = Place(source.name, file.path)
-        note.size, note.found, note.first_seen = file.size, [place], self._now
-        for number in enter(self.ledger, safe_name(source.name), note):
-            self.ledger.seen[number] = 1
+        note.size, note.found, note.first_seen = file.size, [Place(source.name, file.path)], self._now
+        for number in enter(self.ledger, safe_name(source.name), note, alone=len(file.notes) == 1):
+            self.ledger.seen[number] = self.ledger.turn
             if number < self._first_new:
-                self._places.setdefault(number, set()).add(place)
+                self._places.setdefault(number, set()).add((source.name, file.path))
 
     def _read(self, source: Source, file: AudioFile) -> ReadFile | FailedFile:
         return store_file(source.read, file, self._writer, self._deleted)
@@ -222,13 +222,15 @@ class Gatherer:
 
     def settle(self) -> None:
         """Once all sources were taken: records that were seen say where, and are not missing."""
+        seen: dict[int, set[tuple[str, str]]] = {}
         for number, places in self._places.items():
-            if number not in self.ledger:
-                continue
+            heir = self.ledger.heir(number)
+            if heir < self._first_new:
+                seen.setdefault(heir, set()).update(places)
+        for number, places in seen.items():
             note = self.ledger.note(number)
-            now_from = {place.source for place in places} | self._retired
-            kept = [place for place in note.found if place.source not in now_from]
-            note.found = kept + sorted(places, key=lambda place: (place.source, place.path))
+            now_from = {source for source, _ in places} | self._retired
+            note.found = [place for place in note.found if place.source not in now_from or (place.source, place.path) in places]
             note.missing_since = None
             self.ledger.put(number, note)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -17,12 +18,13 @@ from backup_tool import __version__
 from backup_tool.actions.archive import SourceFolder, catalog_files, read_node, source_folders, tips
 from backup_tool.actions.bundle import Bundler, Chats
 from backup_tool.actions.gather import Gatherer
-from backup_tool.actions.state import State
+from backup_tool.actions.state import State, witnessed
 from backup_tool.actions.worker import Order
 from backup_tool.actions.workers import StoringWorkers
-from backup_tool.catalog import Ledger, decode_chats, decode_deleted, decode_note, merge, time_text
+from backup_tool.catalog import Ledger, best_titles, decode_chats, decode_deleted, decode_note, merge, time_text
 from backup_tool.config import SourceSpec
 from backup_tool.destinations.base import Destination
+from backup_tool.destinations.places import folder_of, where
 from backup_tool.models import Problem, Progress, Secret
 from backup_tool.repository import Node, Repository, Snapshot, Writer
 from backup_tool.sources import SourceAbsent, open_source
@@ -90,7 +92,7 @@ def run(plan: RunPlan, progress: Progress) -> RunResult:
     """Do it. Raises BackupError where no snapshot could be made; a source that could not be read whole is in `errors`."""
     started = time.monotonic()
     with ExitStack() as stack:
-        stack.enter_context(plan.state.run_lock(plan.destination.label))
+        stack.enter_context(plan.state.run_lock(where(plan.destination), plan.destination.label))
         repository = Repository.open(plan.destination, plan.password)
         stack.enter_context(repository.lock())
         plan.destination.sweep()
@@ -108,6 +110,7 @@ class _Job:
         self._now = time_text(datetime.now(UTC).replace(microsecond=0))
         self._ledger = Ledger()
         self._chats = Chats()
+        self._ledger.titles = self._chats.titles
         self._deleted: dict[str, bytes] = {}
         self._previous: dict[str, SourceFolder] = {}
         self._merged: set[str] = set()
@@ -131,7 +134,8 @@ class _Job:
     def _remember(self) -> None:
         """What this run saw, so that `check` can tell what disappears; one that is gone already stays remembered until a person says so."""
         state, repository = self._plan.state, self._repository
-        state.remember_snapshots(repository.id, {**state.witness(repository.id), **{one.id: one.time for one in repository.snapshots()}})
+        copy = witnessed(repository)
+        state.remember_snapshots(copy, {**state.witness(copy), **{one.id: one.time for one in repository.snapshots()}})
 
     def _load(self) -> Snapshot | None:
         """Take in the records of this host's newest snapshot, and what other snapshots of it know more."""
@@ -147,11 +151,13 @@ class _Job:
         self._start_from(folders)
         for _, more in others:
             self._merge(more)
+        self._ledger.forget(self._gone_for_good())
         return newest
 
     def _start_from(self, folders: dict[str, SourceFolder]) -> None:
         """Take in the records of one tree as they stand."""
         self._ledger, self._chats, self._previous = Ledger(), Chats(), folders
+        self._ledger.titles = self._chats.titles
         for home, folder in folders.items():
             months = folder.months()
             for start in range(0, len(months), _MONTHS_AT_ONCE):
@@ -183,13 +189,17 @@ class _Job:
         return {gone for data in self._deleted.values() for gone in decode_deleted(data)}
 
     def _gather(self, writer: Writer) -> Gatherer:
+        names = [spec.name for spec in self._plan.sources]
+        retired = self._ledger.places() - self._plan.known_names - set(names)
+        # Of two phones that know a note as well, the first in the settings (or as typed) speaks; one not in this run keeps its say.
+        self._ledger.ranks = dict.fromkeys(retired, len(names)) | {name: rank for rank, name in enumerate(names)}
         gatherer = Gatherer(
             self._ledger,
             writer,
             deleted=self._gone_for_good(),
-            retired=self._ledger.places() - self._plan.known_names - {spec.name for spec in self._plan.sources},
+            retired=retired,
             now=self._now,
-            workers=lambda: StoringWorkers(self._order(), writer),
+            workers=None if (folder := folder_of(self._plan.destination)) is None else lambda: StoringWorkers(self._order(folder), writer),
             progress=self._progress,
         )
         with self._plan.state.workspace() as workspace:
@@ -209,15 +219,13 @@ class _Job:
         self._retitle(gatherer)
         return gatherer
 
-    def _order(self) -> Order:
+    def _order(self, folder: Path) -> Order:
         packing = self._repository.packing_order(pack_size=self._plan.pack_size, verify_writes=self._plan.verify_writes)
-        return Order(self._plan.destination.label, packing, self._gone_for_good())
+        return Order(str(folder), packing, self._gone_for_good())
 
     def _retitle(self, gatherer: Gatherer) -> None:
         """A chat that has a new title has it in all its records, also in those of notes that are gone."""
-        titles: dict[str, str] = {}
-        for chats in gatherer.tally.chats.values():
-            titles |= self._chats.rename(chats)
+        titles = self._chats.rename(best_titles(gatherer.tally.chats.values()))
         for number in list(self._ledger) if titles else ():
             note = self._ledger.note(number)
             if note.chat_id in titles and note.chat != titles[note.chat_id]:
@@ -259,6 +267,7 @@ class _Job:
         for one in new:
             self._merged.add(one.id)
             self._merge(source_folders(self._repository, one.tree) or {})
+        self._ledger.forget(self._gone_for_good())
         return True
 
     def _result(self, snapshot: str, new: int, gatherer: Gatherer) -> RunResult:

@@ -68,8 +68,8 @@ Unlock = Callable[[], Sequence[Secret]]
 """The keys and passwords that a person gave for a store, each as it was given. Called only where something is locked: it may ask a person.
 Empty where there are none. Raises UsageError."""
 
-KnownId = Callable[[str, int, int], "str | None"]
-"""(original_path, size, mtime_ns) → the id that an earlier run gave this very file, or None: spares reading it again."""
+KnownId = Callable[["AudioFile"], "str | None"]
+"""The id that an earlier run gave this very file (in the same place, with the same size and time), or None: spares reading it again."""
 
 
 @dataclass(slots=True)

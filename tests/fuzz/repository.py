@@ -1,4 +1,4 @@
-"""The readers of what stands in a repository, behind its seal: whoever has the password, or wrote restic's other programs, is a stranger."""
+"""The readers of what stands in a repository, behind its seal: whoever has the password is a stranger too."""
 
 from __future__ import annotations
 
@@ -65,7 +65,10 @@ def _json(thing: object) -> bytes:
 TARGETS: dict[str, Target] = {
     "index": (_allowing(Unreadable)(lambda data: list(decode_index(data))), [_json(_INDEX)]),
     "tree": (_allowing(Unreadable)(decode_tree), [_json({"nodes": [_NODE, {**_NODE, "type": "dir", "subtree": _ID}]})]),
-    "header": (_allowing(Unreadable)(decode_header), [b"\0" + (99).to_bytes(4, "little") + bytes(32), b"\2" + b"\x63\0\0\0" * 2 + bytes(32)]),
+    "header": (
+        _allowing(Unreadable)(decode_header),
+        [b"\0" + (99).to_bytes(4, "little") + bytes(32), b"\2" + b"\x63\0\0\0" * 2 + bytes(32)],
+    ),
     "snapshot": (_allowing(Unreadable)(lambda data: decode_snapshot(_ID, data)), [_json(_SNAPSHOT)]),
     "frame": (_allowing(Unreadable)(lambda data: inflate(data, 2**20)), [zstandard.compress(b"notes " * 999)]),
     "record": (_allowing(CatalogDamaged)(decode_note), [_json(_RECORD)]),

@@ -88,7 +88,7 @@ def test_a_moved_and_renamed_file_is_matched_by_content(store: Store) -> None:
     store.put("Media/WhatsApp Audio/unrelated.opus", opus_note(5))
     messages(store, {"file": f"{WEEK}/{NAME}", "data": NOTE})
     asked: list[str] = []
-    found = scan(store.root, known=lambda path, size, mtime: asked.append(path))
+    found = scan(store.root, known=lambda file: asked.append(file.original_path))
     assert matched(found) == {"Media/WhatsApp Audio/mum sings.opus": ["A"], "Media/WhatsApp Audio/unrelated.opus": [None]}
     assert asked == ["Media/WhatsApp Audio/mum sings.opus"]
     assert found.files[0].id == found.files[0].recorded_id == hashlib.sha256(NOTE).hexdigest()
@@ -104,7 +104,7 @@ def test_a_file_whose_content_is_on_record_is_not_read_again(store: Store, monke
         raise FileUnreadable("read although it is known")
 
     monkeypatch.setattr("backup_tool.sources.tree.Tree.read", refuse)
-    found = scan(store.root, known=lambda path, size, mtime: hashlib.sha256(NOTE).hexdigest())
+    found = scan(store.root, known=lambda file: hashlib.sha256(NOTE).hexdigest())
     assert matched(found) == {"Media/WhatsApp Audio/mum sings.opus": ["A"]}
 
 

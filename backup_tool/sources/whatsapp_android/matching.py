@@ -100,7 +100,7 @@ class Matching:
                 continue
             file = self._files[number]
             try:
-                file.id = file.id or (known and known(file.original_path, file.size, file.mtime_ns)) or hash_file(file)
+                file.id = file.id or (known and known(file)) or hash_file(file)
             except FileUnreadable:
                 continue
             told = [row for row in rows if row.hash]
@@ -127,7 +127,7 @@ class Matching:
             if number in self.rows_of or file.size not in sizes:
                 continue
             try:
-                file.id = (known and known(file.original_path, file.size, file.mtime_ns)) or hash_file(file)
+                file.id = (known and known(file)) or hash_file(file)
             except FileUnreadable:
                 continue  # the one who reads it for its bytes will say so
             by_hash.setdefault(file.id, number)
