@@ -25,9 +25,11 @@ from backup_tool.catalog import Ledger, best_titles, decode_chats, decode_delete
 from backup_tool.config import SourceSpec
 from backup_tool.destinations.base import Destination
 from backup_tool.destinations.places import folder_of, where
+from backup_tool.errors import IntegrityError, UsageError, gravest
 from backup_tool.models import Problem, Progress, Secret
+from backup_tool.names import shown
 from backup_tool.repository import Node, Repository, Snapshot, Writer
-from backup_tool.sources import SourceAbsent, open_source
+from backup_tool.sources import open_source
 from backup_tool.sources.base import Unlock
 
 PATHS = ["/voice-notes"]
@@ -88,8 +90,11 @@ class RunPlan:
     verify_writes: bool = False
 
 
-def run(plan: RunPlan, progress: Progress) -> RunResult:
-    """Do it. Raises BackupError where no snapshot could be made; a source that could not be read whole is in `errors`."""
+def run(plan: RunPlan, progress: Progress) -> tuple[RunResult, int]:
+    """Do it; the exit code too: 3 where something could not be read, 5 where audio is gone from the archive itself (all is in `errors`).
+
+    Raises BackupError where no snapshot could be made.
+    """
     started = time.monotonic()
     with ExitStack() as stack:
         stack.enter_context(plan.state.run_lock(where(plan.destination), plan.destination.label))
@@ -99,7 +104,7 @@ def run(plan: RunPlan, progress: Progress) -> RunResult:
         job = _Job(plan, repository, progress)
         result = job.run()
         result.seconds = round(time.monotonic() - started, 3)
-        return result
+        return result, gravest([3 * bool(result.errors or plan.mirrors), IntegrityError.exit_code * bool(job.lost)])
 
 
 class _Job:
@@ -116,6 +121,9 @@ class _Job:
         self._merged: set[str] = set()
         self._absent: list[Problem] = []
         self._writers: list[Writer] = []
+        self._lost_packs: list[Problem] = []
+        self.lost: list[Problem] = []
+        """What is gone from the archive: packs, and the notes of which nobody has the audio any more."""
 
     def run(self) -> RunResult:
         parent = self._load()
@@ -141,7 +149,7 @@ class _Job:
         """Take in the records of this host's newest snapshot, and what other snapshots of it know more."""
         snapshots = [one for one in self._repository.snapshots() if one.hostname == self._plan.host]
         self._repository.load_index()
-        if adopted := self._repository.adopt_loose_packs():
+        if adopted := self._repository.adopt_loose_packs(lambda gone: self._lost_packs.append(Problem(gone.name, gone.message))):
             self._progress.tell(f"taken over from an interrupted run: {adopted} packs")
         with_catalog = [(one, folders) for one in tips(snapshots) if (folders := source_folders(self._repository, one.tree)) is not None]
         self._merged = {one.id for one, _ in with_catalog}
@@ -208,16 +216,33 @@ class _Job:
                     source = open_source(spec, workspace, self._plan.unlock(spec))
                     self._progress.begin(f"scanning {spec.name}")
                     gatherer.take(source)
-                except SourceAbsent as absent:
+                except UsageError as absent:  # away, or its key cannot be had: no reason to leave out the others
                     if spec.name in self._plan.typed:
                         raise
-                    self._absent.append(Problem(str(spec.path), absent.message))
+                    reason = absent.message.removeprefix(f"{shown(str(spec.path))} ")
+                    self._absent.append(Problem(str(spec.path), f"{reason}: its notes stay as they are"))
                 finally:
                     self._progress.end()
         gatherer.settle()
         gatherer.mark_missing()
         self._retitle(gatherer)
         return gatherer
+
+    def _name_lost(self, doubtful: list[tuple[str, list[str]]]) -> None:
+        """Where packs are gone: name the notes that no source could give again. The others were stored anew just now."""
+        gone = [path for path, blobs in doubtful if not all(map(self._is_stored, blobs))]
+        self.lost += [Problem(path, "its audio is gone from the archive, and no source has it") for path in gone]
+        if self.lost:
+            self.lost[:0] = self._lost_packs
+        elif self._lost_packs:
+            self._progress.warn(
+                f"{self._lost_packs[0].reason}; every note in it is stored elsewhere in the archive ('restic repair index' tidies up)"
+            )
+
+    def _doubtful(self) -> list[tuple[str, list[str]]]:
+        """Path and blobs of the notes whose audio is not all there; none is looked for where no pack is gone."""
+        notes = map(self._ledger.note, self._ledger if self._lost_packs else ())
+        return [(note.original_path or "", note.blobs or []) for note in notes if not all(map(self._is_stored, note.blobs or ()))]
 
     def _order(self, folder: Path) -> Order:
         packing = self._repository.packing_order(pack_size=self._plan.pack_size, verify_writes=self._plan.verify_writes)
@@ -235,8 +260,10 @@ class _Job:
     def _write(self, writer: Writer, parent: Snapshot | None) -> str:
         """Catalogs and trees, then packs, then the index, then the snapshot: it exists only when all it names is stored (promise 2)."""
         bundler = Bundler(self._repository, writer, self._ledger, self._chats, self._previous)
+        doubtful = self._doubtful()
         tree = bundler.write(self._deleted)
         writer.finish()
+        self._name_lost(doubtful)
         while self._take_over_others(tree):
             self._writers.append(more := self._writer())
             with more:
@@ -280,7 +307,7 @@ class _Job:
         return RunResult(
             snapshot=snapshot, notes=notes, new=new, unchanged=notes - new - gone, gone=gone, missing=tally.missing, orphan=tally.orphans,
             unreadable=len(tally.problems), damaged=self._ledger.damaged(), deleted=tally.deleted, bytes_read=tally.bytes_read,
-            bytes_added=added, destinations=[delivery, *mirrors], errors=self._absent + tally.problems, seconds=0.0,
+            bytes_added=added, destinations=[delivery, *mirrors], errors=self._absent + tally.problems + self.lost, seconds=0.0,
         )  # fmt: skip
 
 

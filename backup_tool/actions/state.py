@@ -74,7 +74,7 @@ class State:
 
     def remember_snapshots(self, copy: str, snapshots: Mapping[str, str]) -> None:
         """This copy holds these now: id and time of each."""
-        self._save(f"witness-{_digest(copy)}", dict(snapshots))
+        self._save(_witness(copy), dict(snapshots))
 
     def forgotten_by_us(self, copy: str, ids: Iterable[str]) -> None:
         """These are about to be removed from it on purpose: their absence is no alarm."""
@@ -82,8 +82,17 @@ class State:
         self.remember_snapshots(copy, {id: at for id, at in self.witness(copy).items() if id not in forgotten})
 
     def witness(self, copy: str) -> dict[str, str]:
-        """Id and time of every snapshot that a run of this machine saw, without those that it forgot."""
-        return _texts(self._load(f"witness-{_digest(copy)}"))
+        """Id and time of every snapshot that a run of this machine saw, without those that it forgot.
+
+        Of a copy that was never looked at before, what all other copies held: a disk that is mounted elsewhere today is the same disk.
+        """
+        own = self._load(_witness(copy))
+        if own is not None:
+            return _texts(own)
+        seen: dict[str, str] = {}
+        for file in sorted(self.folder.glob(f"{_witness(copy).rpartition('-')[0]}-*.json")):
+            seen |= _texts(self._load(file.stem))
+        return seen
 
     def name_for_path(self, real: str | os.PathLike[str], wanted: str, taken: Mapping[str, str | os.PathLike[str]] | None = None) -> str:
         """The name of a source that was typed as a path: the remembered one of this real path, else `wanted` as a clean name.
@@ -169,6 +178,11 @@ class State:
         except (OSError, ValueError, TypeError, KeyError, RecursionError):
             return None
         return content if right and isinstance(content, dict) else None
+
+
+def _witness(copy: str) -> str:
+    repository_id, _, place = copy.partition(" ")
+    return f"witness-{_digest(repository_id)}-{_digest(place)}"
 
 
 def witnessed(repository: Repository) -> str:

@@ -42,7 +42,7 @@ def run(
         pack_size=settings.pack_size,
         verify_writes=settings.verify_writes,
     )
-    done = carry_out(plan, session.progress)
+    done, code = carry_out(plan, session.progress)
     console.problems(done.errors)
     told = [f"{console.count(done.new, 'new note')}", f"{done.unchanged:,} unchanged"]
     told += [
@@ -57,4 +57,4 @@ def run(
         session.progress.warn(f"nothing was sent to {mirror.name}: this version delivers to the first destination only")
     if session.settings.retention:
         session.progress.warn("[retention] is not applied by this version: no snapshot is forgotten")
-    return 3 if done.errors or session.mirrors else 0
+    return code

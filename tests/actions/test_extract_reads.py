@@ -50,7 +50,7 @@ def test_one_note_is_one_range_of_one_pack(tmp_path: Path) -> None:
         state=State(tmp_path / "state"),
         host="host",
     )
-    assert run(plan, Progress()).new == 40
+    assert run(plan, Progress())[0].new == 40
     archive = Archive(Repository.open(place, PASSWORD))
     wanted = list(archive.entries())[17]
     assert wanted.id is not None

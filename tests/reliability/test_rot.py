@@ -224,3 +224,20 @@ def test_what_another_program_means_to_delete_is_stored_again(tmp_path: Path) ->
 def inflated(plain: bytes) -> bytes:
     """A sealed file's JSON."""
     return zstandard.ZstdDecompressor().decompressobj().decompress(plain[1:])
+
+
+def test_a_run_says_what_is_gone_for_good_and_what_healed(world: World) -> None:
+    """A lost pack whose notes are on the phone is a warning; notes that only it had are named, exit 5, every night until they are back."""
+    path, other = objects(world, "audio")
+    kept, before = path.read_bytes(), set(world.objects("data"))
+    path.unlink()
+    healed = world.backup("run")
+    assert "stored elsewhere in the archive" in healed.err
+    again = max(set(world.objects("data")) - before, key=lambda pack: pack.stat().st_size)
+    for file in [*world.store.rglob("*.opus"), other, again]:
+        file.unlink()
+    lost = json.loads(world.backup("run", "--json", code=5).out)
+    assert {"its audio is gone from the archive, and no source has it"} < {error["reason"] for error in lost["errors"]}
+    path.write_bytes(kept)
+    fewer = json.loads(world.backup("run", "--json", code=5).out)
+    assert 0 < len(fewer["errors"]) < len(lost["errors"])
