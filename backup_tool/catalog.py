@@ -18,7 +18,7 @@ from sys import intern
 import msgspec
 
 from backup_tool.errors import BackupError, UsageError
-from backup_tool.models import Chat, Note, Place, Transcript
+from backup_tool.models import Chat, Note, Place, Size, Transcript
 from backup_tool.names import folded, plain, shown
 
 UNDATED = "undated"
@@ -371,7 +371,7 @@ class Known(msgspec.Struct):
 
     id: str | None = None
     blobs: list[str] | None = None
-    size: int | None = None
+    size: Size | None = None
     kind: str | None = None
     chat: str | None = None
     chat_id: str | None = None

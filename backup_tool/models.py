@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 import msgspec
 
+Size = Annotated[int, msgspec.Meta(ge=-(2**62), le=2**62)]
+"""Bytes. A record is foreign: what no number of a file system can be is refused when it is read."""
 Kind = Literal["voice", "audio", "video"]
 TimeFrom = Literal["message", "name", "file", "guess"]
 Damage = Literal["truncated", "crc-mismatch", "sequence-gap", "not-ogg", "empty", "hash-differs"]
@@ -39,7 +41,7 @@ class Note(msgspec.Struct, kw_only=True):
 
     id: str | None = None
     blobs: list[str] | None = None
-    size: int | None = None
+    size: Size | None = None
     media_type: str | None = None
     kind: Kind = "voice"
     chat: str | None = None

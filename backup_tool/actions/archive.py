@@ -141,6 +141,7 @@ class Archive:
         repository.load_index(self.damage.append)
         if any(damaged.kind == "index" for damaged in self.damage):
             repository.know_loose_packs()
+        self._torn: list[Problem] = []
         self.lost = False
         """True where `problems` holds damage. Filled while `entries` runs, too."""
         self.problems: list[Problem] = []
@@ -149,7 +150,8 @@ class Archive:
 
     def entries(self, id_prefix: str = "") -> Iterator[Entry]:
         """Every note whose id begins so, oldest first, undated last. One snapshot with a catalog streams; several are merged in memory."""
-        self.problems, self.lost = list(map(problem_of, self.damage)), bool(self.damage)
+        self.problems = [*map(problem_of, self.damage), *self._torn]
+        self.lost = bool(self.problems)
         if len(self._folders) == 1 and self._folders[0][1] is not None:
             yield from map(self._in_real_chat, self._stream(self.snapshots[0], self._folders[0][1], id_prefix))
             return
@@ -210,7 +212,11 @@ class Archive:
 
     def _chats_of(self, folder: SourceFolder) -> list[Chat]:
         node = folder.catalog.get("chats.jsonl")
-        return decode_chats(read_node(self.repository, node)) if node else []
+        try:
+            return decode_chats(read_node(self.repository, node)) if node else []
+        except (CatalogDamaged, IntegrityError) as damaged:
+            self._torn.append(Problem("chats.jsonl", damaged.message))
+            return []
 
     def _stream(self, snapshot: Snapshot, folders: dict[str, SourceFolder], id_prefix: str) -> Iterator[Entry]:
         months = sorted({month for folder in folders.values() for month in folder.months()})
@@ -221,12 +227,56 @@ class Archive:
                 for source, folder in folders.items()
                 if (node := folder.catalog.get(f"{month}.jsonl"))
             ]
-            files = catalog_files(self.repository, [node for _, _, node in parts])
+            files = self._catalog_files(node for _, _, node in parts)
             for month in months[start : start + _MONTHS_AT_ONCE]:
                 here = [(source, files[n]) for n, (m, source, _) in enumerate(parts) if m == month]
-                yield from sorted(
-                    (item for source, data in here for item in _entries(data, source, snapshot.hostname, id_prefix)), key=by_time
-                )
+                items = (item for source, data in here for item in self._month(snapshot, folders[source], source, month, data, id_prefix))
+                yield from sorted(items, key=by_time)
+
+    def _catalog_files(self, nodes: Iterable[Node]) -> list[bytes | IntegrityError]:
+        """The bytes of catalog files, or why they cannot be read: one that is damaged costs no other."""
+        wanted = list(nodes)
+        try:
+            return list(catalog_files(self.repository, wanted))
+        except IntegrityError:
+            return list(map(self._catalog_file, wanted))
+
+    def _catalog_file(self, node: Node) -> bytes | IntegrityError:
+        try:
+            return read_node(self.repository, node)
+        except IntegrityError as damaged:
+            return damaged
+
+    def _month(
+        self, snapshot: Snapshot, folder: SourceFolder, source: str, month: str, data: bytes | IntegrityError, id_prefix: str
+    ) -> list[Entry]:
+        """The notes of a month of a source. Where its catalog is damaged, that is named, and they are what the folders still tell."""
+        if isinstance(data, bytes):
+            try:
+                return list(_entries(data, source, snapshot.hostname, id_prefix))
+            except CatalogDamaged as damaged:
+                reason = damaged.message
+        else:
+            reason = data.message
+        told = "names and times of its notes are lost; the audio is not"
+        self._torn_apart(f"{source}/catalog/{month}.jsonl", f"{reason}: {told}")
+        return [item for item in self._by_folders(snapshot, folder, source, month) if (item.id or "").startswith(id_prefix)]
+
+    def _by_folders(self, snapshot: Snapshot, folder: SourceFolder, source: str, month: str) -> Iterator[Entry]:
+        titles = {chat.folder: chat for chat in self._every_chat if chat.folder}
+        for name, chat in folder.notes.items():
+            tree = _child(self.repository, chat.subtree or "", month)
+            for node in self.repository.load_tree(tree).nodes if tree else ():
+                item = self._foreign_entry(snapshot, node, f"{TOP}/{source}/notes/{name}/{month}/{node.name}")
+                item.source, item.found, item.original_path = source, [Place(source, node.name)], node.name
+                if known := titles.get(name):
+                    item.chat_id, item.chat = known.chat_id, known.titles[-1] if known.titles else None
+                yield item
+
+    def _torn_apart(self, path: str, reason: str) -> None:
+        """A part of our own catalogs that cannot be read."""
+        self.problems.append(Problem(path, reason))
+        self.lost = True
 
     def _foreign(self, snapshot: Snapshot) -> Iterator[Entry]:
         """Every regular file of a snapshot without a catalog. What is refused or left out is named in `problems`."""

@@ -368,7 +368,7 @@ def test_lying_records_harm_nobody(world: World, tmp_path: Path, lies: list[dict
 BROKEN = {
     "no JSON": b"not JSON\n", "wrong types": jsonl(record(GOOD, size="many", blobs=7)), "list": b"[1, 2]\n", "deep": b"[" * 200_000 + b"\n",
     "NUL": b"\0" * 1000 + b"\n", "number": b'{"size": 1e999}\n', "kind": jsonl(record(GOOD, kind="evil")),
-    "time as number": jsonl(record(GOOD, sent_at=7)), "surrogate": b'{"chat": "\\ud800"}\n',
+    "digits": b'{"size": ' + b"9" * 400 + b"}\n", "time as number": jsonl(record(GOOD, sent_at=7)), "surrogate": b'{"chat": "\\ud800"}\n',
 }  # fmt: skip
 
 

@@ -241,3 +241,25 @@ def test_a_run_says_what_is_gone_for_good_and_what_healed(world: World) -> None:
     path.write_bytes(kept)
     fewer = json.loads(world.backup("run", "--json", code=5).out)
     assert 0 < len(fewer["errors"]) < len(lost["errors"])
+
+
+def test_a_damaged_catalog_costs_names_and_no_note(world: World, tmp_path: Path) -> None:
+    """Where a month's catalog cannot be read, its notes are listed and given back all the same, by what the folders tell; exit 5."""
+    ids = sorted(str(record["id"]) for record in world.documents("list"))
+    damaged = 0
+    for pack in sorted(world.objects("data"), key=lambda path: path.stat().st_size):
+        whole = pack.read_bytes()
+        _damage(pack, whole)
+        listed = world.backup("list", "--json", code=(0, 5))
+        if listed.code == 5 and "names and times of its notes are lost" in listed.err:
+            damaged += 1
+            assert sorted(record["id"] for record in json.loads(listed.out)) == ids
+            assert world.restored(f"out{damaged}", code=5) == world.notes()
+        pack.chmod(0o600)
+        pack.write_bytes(whole)
+    assert damaged
+
+
+def _damage(path: Path, whole: bytes) -> None:
+    path.chmod(0o600)
+    path.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
