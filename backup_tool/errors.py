@@ -99,9 +99,10 @@ class WrongPassword(BackupError):
 
 
 class Unreachable(BackupError):
-    """The network or a service failed; trying again may help."""
+    """The network or a service failed; trying again may help. `retry_after` is how many seconds the service asked to wait, where it did."""
 
     exit_code = 13
+    retry_after: float | None = None
 
 
 class NoSpace(BackupError):

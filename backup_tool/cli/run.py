@@ -17,6 +17,9 @@ def run(
         list[str] | None, typer.Option("--source", metavar="SOURCE", help="The same as SOURCE, as an option. Repeatable.")
     ] = None,
     key_file: options.KeyFile = None,
+    limit_upload: Annotated[
+        str | None, typer.Option("--limit-upload", metavar="SIZE", help="Send at most so much a second over a network: 500 kB, 2 MiB.")
+    ] = None,
 ) -> int:
     """Archive what is new. Notes that are gone from the phone stay in the archive.
 
@@ -26,6 +29,7 @@ def run(
     from backup_tool.actions.run import RunPlan
     from backup_tool.actions.run import run as carry_out
 
+    session.limit_upload(limit_upload)
     chosen = session.chosen([*(sources or []), *(source or [])])
     settings = session.settings.repository
     plan = RunPlan(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from backup_tool.actions.state import State
     from backup_tool.config import DestinationSpec, Settings, SourceSpec
     from backup_tool.destinations.base import Destination
+    from backup_tool.destinations.limits import UploadLimit
     from backup_tool.models import Progress, Secret
     from backup_tool.repository import Repository
     from backup_tool.sources.base import Unlock
@@ -45,6 +46,7 @@ class Session:
     def __init__(self, common: Common) -> None:
         self.common = common
         self.printed = False
+        self._limit: UploadLimit | None = None
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Session:
@@ -90,9 +92,22 @@ class Session:
         """The place itself."""
         from backup_tool.destinations import open_destination
 
-        destination = open_destination(self.spec)
+        destination = open_destination(self.spec, limit=self._limit)
         self._stack.callback(destination.close)
         return destination
+
+    def limit_upload(self, rate: str | None) -> None:
+        """Before the place is opened: how many bytes a second may go over the network."""
+        if rate is None:
+            return
+        from backup_tool.config import parse_size
+        from backup_tool.destinations.limits import UploadLimit
+        from backup_tool.errors import UsageError
+
+        try:
+            self._limit = UploadLimit(parse_size(rate))
+        except ValueError:
+            raise UsageError(f'"{shown(rate)}" is no size', "write --limit-upload '500 kB' or '2 MiB': bytes a second") from None
 
     def password(self, *, new: bool = False) -> Secret:
         """The password of the repository; asked for on a terminal only."""

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from backup_tool.destinations.base import Destination
+from backup_tool.destinations.http import Address
 from backup_tool.destinations.local import LocalDestination
+from backup_tool.destinations.rclone import RcloneDestination
+from backup_tool.destinations.rest import RestDestination
+from backup_tool.destinations.retry import Retry
 from tests.destinations.doubles import Flaky, Full, SlowListing
+from tests.destinations.servers import Shared, own_process, rclones
 
 Maker = Callable[[Path], Destination]
 
@@ -19,14 +27,58 @@ def _well_behaved_doubles(path: Path) -> Destination:
     return Flaky(SlowListing(Full(LocalDestination(path), limit=2**40), late=0), seed=0, rate=0)
 
 
-PLACES: dict[str, Maker] = {"local": LocalDestination, "doubles": _well_behaved_doubles}
+def _behind(name: str, start: Callable[[Path], AbstractContextManager[str]]) -> Maker:
+    """A place behind a REST server that serves the whole file system, one for all tests."""
+
+    def opened(path: Path) -> Destination:
+        url = SERVERS.url(name, lambda: start(path.parent))
+        return Retry(RestDestination(Address.parse(url + quote(str(path).lstrip("/")))))
+
+    return opened
+
+
+def _rclone(name: str) -> Maker:
+    """A place through one of the rclones, started for each test as for each run."""
+
+    def opened(path: Path) -> Destination:
+        settings = path.parent / "rclone.conf"
+        settings.write_text(f"[disk]\ntype = alias\nremote = {path.parent}\n")
+        programs = path.parent / "programs"
+        programs.mkdir(exist_ok=True)
+        if not (programs / "rclone").exists():
+            (programs / "rclone").symlink_to(rclones()[name]())
+        env = {**os.environ, "PATH": str(programs), "RCLONE_CONFIG": str(settings)}
+        return Retry(RcloneDestination(f"disk:{path.name}", env=env))
+
+    return opened
+
+
+SERVERS = Shared()
+PLACES: dict[str, Maker] = {
+    "local": LocalDestination,
+    "doubles": _well_behaved_doubles,
+    "rest": _behind("rest", lambda _: own_process(Path("/"), "unverified")),
+    **{name: _rclone(name) for name in rclones()},
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _servers() -> Iterator[None]:
+    yield
+    SERVERS.end()
 
 
 @pytest.fixture(params=list(PLACES.values()), ids=list(PLACES))
-def make(request: pytest.FixtureRequest) -> Maker:
+def make(request: pytest.FixtureRequest) -> Iterator[Maker]:
     """How to open one kind of place at a path."""
-    maker: Maker = request.param
-    return maker
+    with ExitStack() as stack:
+
+        def opened(path: Path) -> Destination:
+            place: Destination = request.param(path)
+            stack.callback(place.close)
+            return place
+
+        yield opened
 
 
 @pytest.fixture

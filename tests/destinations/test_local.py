@@ -75,7 +75,7 @@ def test_a_spec_opens_its_place(tmp_path: Path) -> None:
     opened = open_destination(DestinationSpec(name="usb", path=tmp_path))
     assert isinstance(opened, LocalDestination)
     assert opened.label == str(tmp_path)
-    for kind in ("gdrive", "icloud", "rclone", "rest", "s3"):
+    for kind in ("gdrive", "icloud", "s3"):
         with pytest.raises(UsageError, match=f"type {kind} are not in this version yet"):
             open_destination(DestinationSpec(name="x", type=kind, place="y"))
 
