@@ -36,6 +36,7 @@ PATHS = ["/voice-notes"]
 _MONTHS_AT_ONCE = 24
 
 
+_STAY = "its notes stay as they are"
 _NO_MIRRORS = "this version delivers to the first destination only"
 
 
@@ -198,6 +199,7 @@ class _Job:
 
     def _gather(self, writer: Writer) -> Gatherer:
         names = [spec.name for spec in self._plan.sources]
+        found_before = self._ledger.places()
         retired = self._ledger.places() - self._plan.known_names - set(names)
         # Of two phones that know a note as well, the first in the settings (or as typed) speaks; one not in this run keeps its say.
         self._ledger.ranks = dict.fromkeys(retired, len(names)) | {name: rank for rank, name in enumerate(names)}
@@ -216,17 +218,28 @@ class _Job:
                     source = open_source(spec, workspace, self._plan.unlock(spec))
                     self._progress.begin(f"scanning {spec.name}")
                     gatherer.take(source)
+                    if spec.name in found_before and not gatherer.tally.scanned[source.name].files:
+                        self._tell_empty(spec, source.type)
                 except UsageError as absent:  # away, or its key cannot be had: no reason to leave out the others
                     if spec.name in self._plan.typed:
                         raise
-                    reason = absent.message.removeprefix(f"{shown(str(spec.path))} ")
-                    self._absent.append(Problem(str(spec.path), f"{reason}: its notes stay as they are"))
+                    path = shown(str(spec.path))
+                    reason = absent.message.removeprefix(f"{path} ").removesuffix(f" in {path}")
+                    self._absent.append(Problem(str(spec.path), f"{reason}: {_STAY}"))
                 finally:
                     self._progress.end()
         gatherer.settle()
         gatherer.mark_missing()
         self._retitle(gatherer)
         return gatherer
+
+    def _tell_empty(self, spec: SourceSpec, kind: str) -> None:
+        """There were notes once, and now there is no file. A bare folder is what an unmounted disk leaves; a messenger's may be emptied."""
+        reason = f"nothing is there, as where a disk is not mounted: {_STAY}"
+        if kind == "folder":
+            self._absent.append(Problem(str(spec.path), reason))
+        else:
+            self._progress.warn(f"{spec.name}: {reason}")
 
     def _name_lost(self, doubtful: list[tuple[str, list[str]]]) -> None:
         """Where packs are gone: name the notes that no source could give again. The others were stored anew just now."""

@@ -60,3 +60,15 @@ def test_two_recordings_of_one_name_size_and_moment_are_both_kept(world: World) 
     assert world.run("a")["new"] == 1
     assert world.run("a", "b")["new"] == 1
     assert len({record["id"] for record in world.records()}) == 2
+
+
+@pytest.mark.parametrize("kind", ["folder", "auto"])
+def test_a_folder_that_is_empty_tonight_is_told_and_loses_nothing(world: World, kind: str) -> None:
+    """An unmounted disk looks like an empty folder: exit 3, and its notes are neither gone nor missing."""
+    recorder(world.folder / "memos", one=opus_note(1, seed=1))
+    world.configure(f'[sources.recorder]\ntype = "{kind}"\npath = "{world.folder / "memos"}"\n')
+    world.run()
+    (world.folder / "memos/one.opus").unlink()
+    told = world.run(code=3)
+    assert (told["gone"], told["unchanged"]) == (0, 1)
+    assert "its notes stay as they are" in told["errors"][0]["reason"]
