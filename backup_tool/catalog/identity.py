@@ -1,0 +1,168 @@
+"""When two records are one note: by their message, else by chat and moment, else by their file. What is known better absorbs the rest."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+
+from backup_tool.catalog.records import Known, time_of
+from backup_tool.models import Note
+from backup_tool.names import folded
+
+EXPORTED = "export:"
+"""The id of a chat that is known by its title only, as an exported chat is, begins so; the title follows."""
+_ZONE_STEP = 15 * 60
+_ZONES_APART = 26 * 3600
+"""Time zones are whole quarters of an hour, and at most so many seconds apart (-12:00 to +14:00)."""
+_CLOCKS_APART = 10
+"""Seconds by which the clocks of two phones that have one message may differ."""
+_PERSON = re.compile(r"([0-9]+)@(s\.whatsapp\.net|lid)")
+WHATSAPP = re.compile(r"[^@\s]+@(s\.whatsapp\.net|g\.us|lid|broadcast|newsletter)")
+_NUMBER = re.compile(r"\+?[\d\s()\-\u2010\u2011]+")
+_NO_FILE_NAME = str.maketrans(
+    dict.fromkeys('\\/:*?"<>|', "_") | dict.fromkeys(map(chr, (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFE0F)))
+)
+
+Titles = Callable[[str], Iterable[str]]
+"""Every title that a chat, by its id, is known to have had."""
+
+
+def file_name(original_path: str | None) -> str:
+    """The last part of a record's path, as names are compared."""
+    return folded((original_path or "").rpartition("/")[2])
+
+
+def message_of(note: Note | Known) -> tuple[str, str] | None:
+    """Which message a note belongs to, or None."""
+    return (note.chat_id, note.message_id) if note.chat_id is not None and note.message_id is not None else None
+
+
+def standing(note: Note) -> int:
+    """How well a record is known: 3 by its message, 2 by its chat and moment, 1 by its chat and a moment that may be hours off, 0 by its
+    file alone."""
+    if note.chat_id is None:
+        return 0
+    if note.message_id is not None:
+        return 3
+    if note.sent_at_from == "message":
+        return 2
+    return 1 if note.sent_at_from == "guess" or (note.sent_at_from == "name" and not note.known_by_day) else 0
+
+
+def names_of(note: Note) -> set[str]:
+    """Every name that the note's file is known by."""
+    return {file_name(note.original_path), *(file_name(place.path) for place in note.found)}
+
+
+def is_one(known: Note, note: Note, titles: Titles = lambda chat_id: ()) -> bool:
+    """True where a note is the one of a record that is known as well or better. Of the same audio (equal ids); messages are not asked here.
+
+    Without chat and moment: a name of the file agrees, or the chat does. With them: chat and moment agree; a moment that may be hours off,
+    or of a file whose name agrees too, may be read in another time zone.
+    """
+    better, lesser = standing(known), standing(note)
+    if lesser == 0:
+        same_name = not names_of(known).isdisjoint(names_of(note))
+        return same_name or (better > 0 and note.chat_id is not None and chats_agree(known, note, titles, surely=True))
+    if not chats_agree(known, note, titles):
+        return False
+    if better == lesser:
+        return same_moment(known, note)
+    return _moments_agree(known, note, zones=lesser == 1 or not names_of(known).isdisjoint(names_of(note)))
+
+
+def same_person_elsewhere(known: Note, note: Note) -> bool:
+    """True for two messages of one id and audio, between two people, whose chats have different addresses: a hidden one and a number, or
+    an old number and a new one. Not for one seen from both its ends: those are two chats, each whole on its own phone."""
+    if known.chat_id is None or note.chat_id is None or known.chat_id == note.chat_id or known.message_id != note.message_id:
+        return False
+    if known.message_id is None or not (_PERSON.fullmatch(known.chat_id) and _PERSON.fullmatch(note.chat_id)):
+        return False
+    return known.from_me is None or note.from_me is None or known.from_me == note.from_me
+
+
+def chats_agree(one: Note, other: Note, titles: Titles, *, surely: bool = False) -> bool:
+    """True for one chat: the same id; or one known by its title only, and one with this title, or (but for `surely`) no name yet."""
+    if one.chat_id == other.chat_id:
+        return True
+    by_title, by_id = (one, other) if (one.chat_id or "").startswith(EXPORTED) else (other, one)
+    chat_id = by_id.chat_id or ""
+    if not (by_title.chat_id or "").startswith(EXPORTED) or not WHATSAPP.fullmatch(chat_id):
+        return False
+    title = title_key((by_title.chat_id or "").removeprefix(EXPORTED))
+    if any(title == title_key(known) for known in (by_id.chat, *titles(chat_id)) if known):
+        return True
+    if _is_number(title):
+        return "".join(filter(str.isdigit, title)) == chat_id.partition("@")[0]
+    return not surely and name_worth(by_id.chat) < 4
+
+
+@lru_cache(maxsize=4096)
+def title_key(title: str) -> str:
+    """A chat's title as titles are compared: NFC, and as it looks in the name of an exported file, where some characters cannot be."""
+    return unicodedata.normalize("NFC", title).translate(_NO_FILE_NAME).strip()
+
+
+def whole_minute(sent_at: str) -> bool:
+    """True where the time has no seconds: it may be cut to the minute, as in some exported chats."""
+    return sent_at[16:] == ":00Z"
+
+
+def same_moment(one: Note, other: Note) -> bool:
+    """True for the same second, or the same minute where one of them says no more."""
+    first, second = one.sent_at or "", other.sent_at or ""
+    return first[:16] == second[:16] and (whole_minute(first) or whole_minute(second) or first[:19] == second[:19])
+
+
+def _moments_agree(known: Note, note: Note, *, zones: bool) -> bool:
+    """True where the note may have been sent at the moment that is known. With `zones`, also if it was read in another time zone; a guess,
+    also if day and month are the other way round."""
+    moment, at = _seconds(known.sent_at), _seconds(note.sent_at)
+    if moment is None or at is None or known.sent_at is None or note.sent_at is None:
+        return False
+    cut, known_cut = whole_minute(note.sent_at), known.message_id is None and whole_minute(known.sent_at)
+    before, after = 59 if known_cut else 0, 59 if cut else 0
+    if not (cut or known_cut):
+        before = after = _CLOCKS_APART
+    said = [at, *(_other_date_order(note) if note.sent_at_from == "guess" else ())]
+    for apart in (moment - one for one in said):
+        if -before <= apart <= after or (zones and abs(apart) <= _ZONES_APART and (apart + before) % _ZONE_STEP <= before + after):
+            return True
+    return False
+
+
+def _seconds(sent_at: str | None) -> int | None:
+    """Whole seconds since 1970; None for what is no time, as a damaged record may have it."""
+    try:
+        return int(time_of(sent_at or "").timestamp())
+    except (ValueError, OverflowError):
+        return None
+
+
+def _other_date_order(note: Note) -> list[int]:
+    """The moment, in seconds, if day and month were the other way round."""
+    from zoneinfo import ZoneInfo
+
+    try:
+        local = time_of(note.sent_at or "").astimezone(ZoneInfo(note.zone or "UTC"))
+        return [int(local.replace(day=local.month, month=local.day).timestamp())]
+    except (ValueError, OverflowError, OSError, KeyError):  # no such day, no such zone on this machine
+        return []
+
+
+def _is_number(name: str) -> bool:
+    """True for what stands in for a name where no name is known: a phone number or a raw id. It never replaces a name."""
+    text = name if name.isascii() else title_key(name)
+    return bool(_NUMBER.fullmatch(text) or WHATSAPP.fullmatch(text))
+
+
+@lru_cache(maxsize=4096)
+def name_worth(name: str | None) -> int:
+    """Of two names the one that is worth more stays: a name, one that a person goes by (`~`), a phone number, a raw id, nothing."""
+    if not name:
+        return 0
+    if _is_number(name):
+        return 1 if "@" in name else 2
+    return 3 if name.startswith("~") else 4
