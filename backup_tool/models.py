@@ -57,6 +57,8 @@ class Note(msgspec.Struct, kw_only=True):
     starred: bool | None = None
     forwarded: bool | None = None
     transcript: Transcript | None = None
+    title: str | None = None
+    """What its owner called the recording; of a piece of music, its title."""
     original_path: str | None = None
     mtime_ns: int | None = None
     path: str | None = None

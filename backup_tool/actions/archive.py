@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +16,6 @@ from functools import cached_property
 import msgspec
 
 from backup_tool.catalog import (
-    EXPORTED,
     MONTH,
     CatalogDamaged,
     Entry,
@@ -31,7 +31,7 @@ from backup_tool.catalog import (
 )
 from backup_tool.errors import DamagedObject, IntegrityError, ObjectMissing, UsageError
 from backup_tool.models import Chat, Place, Problem
-from backup_tool.names import shown
+from backup_tool.names import safe_name, shown
 from backup_tool.repository import Node, Repository, Snapshot
 
 TOP = "voice-notes"
@@ -40,6 +40,10 @@ _MONTHS_AT_ONCE = 24
 _SPECIAL = {"symlink": "a symbolic link", "dev": "a device", "chardev": "a device", "fifo": "a named pipe", "socket": "a socket"}
 # The same set-id bits as Go's FileMode writes them in a tree (restic's design document, section Trees and Data).
 _SET_ID = 1 << 23 | 1 << 22
+
+
+_Home = tuple[str | None, str]
+"""The host and the source in whose folder a record stands."""
 
 
 @dataclass(slots=True)
@@ -150,10 +154,14 @@ class Archive:
 
     def entries(self, id_prefix: str = "") -> Iterator[Entry]:
         """Every note whose id begins so, oldest first, undated last. One snapshot with a catalog streams; several are merged in memory."""
+        joined = self._joined_chats
         self.problems = [*map(problem_of, self.damage), *self._torn]
         self.lost = bool(self.problems)
+        yield from map(self._in_real_chat, self._entries(id_prefix)) if joined else self._entries(id_prefix)
+
+    def _entries(self, id_prefix: str) -> Iterator[Entry]:
         if len(self._folders) == 1 and self._folders[0][1] is not None:
-            yield from map(self._in_real_chat, self._stream(self.snapshots[0], self._folders[0][1], id_prefix))
+            yield from self._stream(self.snapshots[0], self._folders[0][1], id_prefix)
             return
         view = View(self._titles_of)
         deleted = self.deleted()
@@ -161,13 +169,13 @@ class Archive:
             for item in self._foreign(snapshot) if folders is None else self._stream(snapshot, folders, id_prefix):
                 if item.id not in deleted and (item.id or "").startswith(id_prefix):
                     view.add(item)
-        yield from map(self._in_real_chat, sorted(view, key=by_time))
+        yield from sorted(view, key=by_time)
 
     def _in_real_chat(self, item: Entry) -> Entry:
         """A note of a chat that was known by its title only, in the chat that is known to be this one."""
-        if item.chat_id and item.chat_id.startswith(EXPORTED) and (real := self._joined_chats.get(item.chat_id)):
-            item.chat_id = real
-            item.chat = self._titles_of(real)[-1]
+        real = self._joined_chats.get(item.chat_id or "", {}).get((item.host, item.source or ""))
+        if real is not None:
+            item.chat_id, item.chat = real, self._titles_of(real)[-1]
         return item
 
     def _refuse_damaged(self, wanted: str | None, *, any_left: bool) -> None:
@@ -180,13 +188,49 @@ class Archive:
         """Every chat of the view with every title it ever had; one of several sources is there once. A chat that was known by its title
         only, and is one with another, is there as that: its id is among the titles."""
         chats = {chat.chat_id: chat for chat in self._every_chat}
-        for by_title, real in self._joined_chats.items():
-            chats[real] = msgspec.structs.replace(chats[real], titles=[by_title, *chats[real].titles])
-        return [chat for chat_id, chat in chats.items() if chat_id not in self._joined_chats]
+        for by_title, homes in self._joined_chats.items():
+            for real in set(homes.values()):
+                chats[real] = msgspec.structs.replace(chats[real], titles=[by_title, *chats[real].titles])
+        return [chat for chat_id, chat in chats.items() if self._homes[chat_id] != self._joined_chats.get(chat_id, {}).keys()]
 
     @cached_property
-    def _joined_chats(self) -> dict[str, str]:
-        return joined_chats(self._every_chat)
+    def _joined_chats(self) -> dict[str, dict[_Home, str]]:
+        """Chats that are known by their title only, by host and source, each with the id of the chat that it is: one with this title that
+        the same source knows, or that had a note of it in another. A title alone says nothing across sources: everybody has a "Mama"."""
+        by_title = joined_chats(self._every_chat)
+        met = {real: set(self._homes[real]) for real in by_title.values()}
+        if by_title and len(self._folders) > 1:
+            for item in self._of_several_hosts():
+                if item.chat_id in met:
+                    met[item.chat_id].update((host, safe_name(place.source)) for host in item.hosts for place in item.found)
+        found = {chat: {home: real for home in self._homes[chat] if home in met[real]} for chat, real in by_title.items()}
+        return {chat: homes for chat, homes in found.items() if homes}
+
+    def _of_several_hosts(self) -> list[Entry]:
+        """The entries that more than one host has, without word of what cannot be read: that is for who lists them to hear."""
+        problems, lost = self.problems, self.lost
+        self.problems = []
+        try:
+            return [item for item in self._entries("") if len(item.hosts) > 1]
+        finally:
+            self.problems, self.lost = problems, lost
+
+    @cached_property
+    def _homes(self) -> dict[str, set[_Home]]:
+        """The host and source of every list that has a chat, by the chat's id."""
+        homes: dict[str, set[_Home]] = defaultdict(set)
+        for home, chats in self._chat_lists:
+            for chat in chats:
+                homes[chat.chat_id].add(home)
+        return homes
+
+    @cached_property
+    def _chat_lists(self) -> list[tuple[_Home, list[Chat]]]:
+        return [
+            ((snapshot.hostname, source), self._chats_of(folder))
+            for snapshot, folders in reversed(self._folders)
+            for source, folder in (folders or {}).items()
+        ]
 
     @cached_property
     def _titles(self) -> dict[str, list[str]]:
@@ -198,11 +242,11 @@ class Archive:
     @cached_property
     def _every_chat(self) -> list[Chat]:
         merged: dict[str, Chat] = {}
-        for _, folders in reversed(self._folders):
-            for folder in (folders or {}).values():
-                for chat in self._chats_of(folder):
-                    known = merged.setdefault(chat.chat_id, Chat(chat_id=chat.chat_id, folder=chat.folder))
-                    known.titles = [title for title in known.titles if title not in chat.titles] + chat.titles
+        for _, chats in self._chat_lists:
+            for chat in chats:
+                known = merged.setdefault(chat.chat_id, Chat(chat_id=chat.chat_id, folder=chat.folder))
+                known.folder = known.folder or chat.folder
+                known.titles = [title for title in known.titles if title not in chat.titles] + chat.titles
         return list(merged.values())
 
     def deleted(self) -> set[str]:

@@ -56,6 +56,16 @@ class Chats:
         """Every title that the chat had in any source."""
         return [title for chats in self._by_home.values() if chat_id in chats for title in chats[chat_id].titles]
 
+    def meet(self, home: str, chat_id: str) -> None:
+        """A source, whose notes of it stand elsewhere, knows this chat too."""
+        if self._by_home.get(home) and chat_id not in self._by_home[home] and (title := self.title(chat_id)):
+            self._by_home[home][chat_id] = Chat(chat_id=chat_id, titles=[title])
+
+    def title(self, chat_id: str) -> str | None:
+        """What the chat is called now, of several sources by the best name; None for one that has no title."""
+        newest = [chats[chat_id].titles[-1] for chats in self._by_home.values() if chat_id in chats and chats[chat_id].titles]
+        return max(newest, key=name_worth, default=None)
+
     def rename(self, chats: Iterable[Chat]) -> dict[str, str]:
         """Learn the titles that a run saw; the ids whose title is new, with it."""
         new: dict[str, str] = {}
@@ -105,7 +115,7 @@ class Bundler:
             catalog.pop(f"{month}.jsonl", None)
             if numbers:
                 catalog[f"{month}.jsonl"] = self._write_month(home, month, numbers, by_chat)
-        chats = [encode_chat(chat) for chat in self._chats.of(home) if chat.folder]
+        chats = [encode_chat(chat) for chat in self._chats.of(home)]
         if chats:
             catalog["chats.jsonl"] = self._file("chats.jsonl", chats, _EPOCH)
         if deleted:

@@ -21,6 +21,7 @@ from backup_tool.models import Chat, Damage, Note, Place, Problem, Progress
 from backup_tool.names import safe_name
 from backup_tool.repository import Writer
 from backup_tool.sources.base import AudioFile, Scan, Source, Summary
+from backup_tool.sources.several import by_name
 
 _QUIET_SECONDS = 2.0
 _TRIES = 3
@@ -44,8 +45,18 @@ class Tally:
 
     @property
     def missing(self) -> int:
-        """Messages whose file is not on the device."""
-        return sum(len(one.missing) + len(one.not_downloaded) + len(one.omitted) for one in self.scanned.values())
+        """Messages whose file is not on the device, those of the next two among them."""
+        return sum(len(one.missing) for one in self.scanned.values()) + self.not_downloaded + self.omitted
+
+    @property
+    def not_downloaded(self) -> int:
+        """Messages whose file the device never had."""
+        return sum(len(one.not_downloaded) for one in self.scanned.values())
+
+    @property
+    def omitted(self) -> int:
+        """Messages that an exported chat came without the file of."""
+        return sum(len(one.omitted) for one in self.scanned.values())
 
     @property
     def orphans(self) -> int:
@@ -96,7 +107,7 @@ class Gatherer:
         summary = scan.summary
         self.tally.scanned[source.name] = summary
         self.tally.chats[source.name] = summary.chats
-        self.tally.problems += summary.problems
+        self.tally.problems += by_name(summary.problems, source.root)
         self._progress.tell(
             f"{source.name}: {summary.files:,} files as {source.type}, names and times from {summary.database or 'file names'}"
         )

@@ -12,6 +12,7 @@ import stat
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from backup_tool.config import APP, Settings
 from backup_tool.errors import BackupError, ConfigError, NoPassword, UsageError
@@ -21,6 +22,8 @@ from backup_tool.names import shown
 VARIABLES = ("BACKUP_PASSWORD", "BACKUP_PASSWORD_FILE", "BACKUP_PASSWORD_COMMAND")
 TIME_LIMIT = 60.0
 """Seconds that a password command may take."""
+Noun = Literal["password", "key"]
+"""Of a repository a password, of a source a key: settings are called after it."""
 _LONGEST = 2**16
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
@@ -109,14 +112,15 @@ def _is_credential(path: Path, env: Mapping[str, str]) -> bool:
     return bool(folder) and path.absolute().is_relative_to(str(folder))
 
 
-def run_secret_command(command: str | Sequence[str], env: Mapping[str, str]) -> Secret:
+def run_secret_command(command: str | Sequence[str], env: Mapping[str, str], noun: Noun = "password") -> Secret:
     """A secret from what a program prints, without one line end at its end. No shell, no input, a minute at most.
 
-    Raises UsageError where it cannot be started, fails or prints nothing. What it says is never shown, only its exit code.
+    `noun` says what it is for, in words and in names of settings. Raises UsageError where it cannot be started, fails or prints nothing.
+    What it says is never shown, only its exit code.
     """
-    words = _words(command)
+    words = _words(command, noun)
     name = shown(words[0])
-    what = f"the password command {name}"
+    what = f"the {noun} command {name}"
     try:
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=child_environment(env)
@@ -131,7 +135,7 @@ def run_secret_command(command: str | Sequence[str], env: Mapping[str, str]) -> 
         _end(process)
     if process.returncode:
         raise UsageError(f"{what} failed with exit code {process.returncode}", "see what it says: type it")
-    return _secret(data, f"what the password command {name} printed")
+    return _secret(data, f"what {what} printed", noun)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -143,23 +147,26 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.stdout.close()
 
 
-def _words(command: str | Sequence[str]) -> list[str]:
+def _words(command: str | Sequence[str], noun: Noun) -> list[str]:
     hint = "write it as in a shell: 'pass show voice-notes'"
     try:
         words = shlex.split(command) if isinstance(command, str) else list(command)
     except ValueError:
-        raise UsageError("the password command has a quote that does not close", hint) from None
+        raise UsageError(f"the {noun} command has a quote that does not close", hint) from None
     if not words or not words[0]:
-        raise UsageError("the password command is empty", hint)
+        raise UsageError(f"the {noun} command is empty", hint)
     return words
 
 
-def read_keyring(name: str) -> Secret:
-    """A secret from this machine's keyring (service ``backup-tool``). Raises UsageError where there is no keyring or no such entry."""
+def read_keyring(name: str, noun: Noun = "password") -> Secret:
+    """A secret from this machine's keyring (service ``backup-tool``); `noun` as in `run_secret_command`.
+
+    Raises UsageError where there is no keyring or no such entry.
+    """
     import keyring
     import keyring.errors
 
-    instead = "use password_command or password_file instead"
+    instead = f"use {noun}_command or {noun}_file instead"
     try:
         found = keyring.get_password(APP, name)
     except keyring.errors.NoKeyringError:
@@ -168,21 +175,21 @@ def read_keyring(name: str) -> Secret:
         raise BackupError(f"the keyring cannot be read: {type(error).__name__}", f"unlock it, or {instead}") from None
     if found is None:
         raise ConfigError(f'the keyring has no entry "{shown(name)}"', f"make it: keyring set {APP} {shlex.quote(shown(name))}")
-    return _not_empty(Secret(found), "the keyring's entry")
+    return _not_empty(Secret(found), "the keyring's entry", noun)
 
 
-def _secret(data: bytes, what: str) -> Secret:
+def _secret(data: bytes, what: str, noun: Noun = "password") -> Secret:
     """Text from bytes, as restic reads a password file: a byte order mark is obeyed, and bytes that are no UTF-8 are kept."""
     if len(data) > _LONGEST:
-        raise UsageError(f"{what} is longer than {_LONGEST} bytes: that is no password")
+        raise UsageError(f"{what} is longer than {_LONGEST} bytes: that is no {noun}")
     mark = next((mark for mark in _MARKS if data.startswith(mark)), b"")
     text = data[len(mark) :].decode(_MARKS.get(mark, "utf-8"), "surrogateescape" if not mark else "replace")
-    return _not_empty(Secret(text.removesuffix("\n").removesuffix("\r")), what)
+    return _not_empty(Secret(text.removesuffix("\n").removesuffix("\r")), what, noun)
 
 
-def _not_empty(secret: Secret, what: str) -> Secret:
+def _not_empty(secret: Secret, what: str, noun: Noun = "password") -> Secret:
     if not secret.reveal().strip():
-        raise UsageError(f"{what} is empty", "a password has at least one character")
+        raise UsageError(f"{what} is empty", f"a {noun} has at least one character")
     return secret
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -21,16 +22,17 @@ from backup_tool.actions.gather import Gatherer
 from backup_tool.actions.state import State, witnessed
 from backup_tool.actions.worker import Order
 from backup_tool.actions.workers import StoringWorkers
-from backup_tool.catalog import Ledger, best_titles, decode_chats, decode_deleted, decode_note, merge, time_text
+from backup_tool.catalog import Ledger, best_titles, decode_chats, decode_deleted, decode_note, merge, name_worth, time_text
 from backup_tool.config import SourceSpec
 from backup_tool.destinations.base import Destination
 from backup_tool.destinations.places import folder_of, where
 from backup_tool.errors import IntegrityError, UsageError, gravest
-from backup_tool.models import Problem, Progress, Secret
+from backup_tool.models import Chat, Problem, Progress, Secret
 from backup_tool.names import shown
 from backup_tool.repository import Node, Repository, Snapshot, Writer
 from backup_tool.sources import open_source
 from backup_tool.sources.base import Unlock
+from backup_tool.sources.filenames import zone_for, zone_named
 
 PATHS = ["/voice-notes"]
 _MONTHS_AT_ONCE = 24
@@ -50,7 +52,7 @@ class Delivery(msgspec.Struct):
     error: str | None = None
 
 
-class RunResult(msgspec.Struct):
+class RunResult(msgspec.Struct, omit_defaults=True):
     """What a run did. `notes` = records in the snapshot = `new` + `unchanged` + `gone`."""
 
     snapshot: str
@@ -68,6 +70,10 @@ class RunResult(msgspec.Struct):
     destinations: list[Delivery]
     errors: list[Problem]
     seconds: float
+    not_downloaded: int = 0
+    """Of the missing ones: the device never had the file."""
+    omitted: int = 0
+    """Of the missing ones: the chat was exported without the file."""
 
 
 @dataclass(slots=True)
@@ -199,7 +205,7 @@ class _Job:
 
     def _gather(self, writer: Writer) -> Gatherer:
         names = [spec.name for spec in self._plan.sources]
-        found_before = self._ledger.places()
+        found_before, first_new = self._ledger.places(), self._ledger.numbers()
         retired = self._ledger.places() - self._plan.known_names - set(names)
         # Of two phones that know a note as well, the first in the settings (or as typed) speaks; one not in this run keeps its say.
         self._ledger.ranks = dict.fromkeys(retired, len(names)) | {name: rank for rank, name in enumerate(names)}
@@ -214,6 +220,7 @@ class _Job:
         )
         with self._plan.state.workspace() as workspace:
             for spec in self._plan.sources:
+                spec = self._in_its_zone(spec)
                 try:
                     source = open_source(spec, workspace, self._plan.unlock(spec))
                     self._progress.begin(f"scanning {spec.name}")
@@ -230,8 +237,19 @@ class _Job:
                     self._progress.end()
         gatherer.settle()
         gatherer.mark_missing()
-        self._retitle(gatherer)
+        self._retitle(gatherer, first_new)
         return gatherer
+
+    def _in_its_zone(self, spec: SourceSpec) -> SourceSpec:
+        """Times without a zone are read in the one of the first scan, wherever this machine is now; a setting overrules it."""
+        told = [zone for zone, _ in self._ledger.zones.get(spec.name, Counter()).most_common()]
+        zone = zone_for(spec.timezone, [self._plan.state.zone(spec.name), *told])
+        if zone is None:
+            return spec
+        self._plan.state.remember_zone(spec.name, zone)
+        if spec.timezone is None and zone != (own := zone_named(None).name):
+            self._progress.tell(f"{spec.name}: times without a zone are read in {zone} as before, not in this machine's {own}")
+        return msgspec.structs.replace(spec, timezone=zone)
 
     def _tell_empty(self, spec: SourceSpec, kind: str) -> None:
         """There were notes once, and now there is no file. A bare folder is what an unmounted disk leaves; a messenger's may be emptied."""
@@ -261,17 +279,33 @@ class _Job:
         packing = self._repository.packing_order(pack_size=self._plan.pack_size, verify_writes=self._plan.verify_writes)
         return Order(str(folder), packing, self._gone_for_good())
 
-    def _retitle(self, gatherer: Gatherer) -> None:
-        """A chat that has a new title has it in all its records, also in those of notes that are gone."""
-        titles = self._chats.rename(best_titles(gatherer.tally.chats.values()))
-        for number in list(self._ledger) if titles else ():
+    def _retitle(self, gatherer: Gatherer, first_new: int) -> None:
+        """A chat that has a new title has it in all its records, also in those of notes that are gone. One that has a name keeps it in new
+        records, whose source may know a number only."""
+        learned = [
+            Chat(chat_id=chat_id, titles=[title])
+            for chat_id, title in self._ledger.learned.items()
+            if name_worth(title) > name_worth(self._chats.title(chat_id))
+        ]
+        best = best_titles([*gatherer.tally.chats.values(), learned])
+        titles, fresh = self._chats.rename(best), {chat.chat_id for chat in learned}
+        titles |= {chat.chat_id: chat.titles[-1] for chat in best if chat.chat_id in fresh}
+        for number in list(self._ledger) if titles else range(first_new, self._ledger.numbers()):
+            if number not in self._ledger:
+                continue
             note = self._ledger.note(number)
-            if note.chat_id in titles and note.chat != titles[note.chat_id]:
-                note.chat = titles[note.chat_id]
+            known = titles.get(note.chat_id or "") or self._chats.title(note.chat_id or "")
+            if known and note.chat != known and (note.chat_id in titles or name_worth(known) > name_worth(note.chat)):
+                note.chat = known
                 self._ledger.put(number, note)
+
+    def _meet(self) -> None:
+        for home, chat_id in sorted(self._ledger.met):
+            self._chats.meet(home, chat_id)
 
     def _write(self, writer: Writer, parent: Snapshot | None) -> str:
         """Catalogs and trees, then packs, then the index, then the snapshot: it exists only when all it names is stored (promise 2)."""
+        self._meet()
         bundler = Bundler(self._repository, writer, self._ledger, self._chats, self._previous)
         doubtful = self._doubtful()
         tree = bundler.write(self._deleted)
@@ -318,7 +352,8 @@ class _Job:
         delivery = Delivery(self._plan.destination_name, "delivered", objects, added)
         mirrors = [Delivery(name, "failed", 0, 0, _NO_MIRRORS) for name in self._plan.mirrors]
         return RunResult(
-            snapshot=snapshot, notes=notes, new=new, unchanged=notes - new - gone, gone=gone, missing=tally.missing, orphan=tally.orphans,
+            snapshot=snapshot, notes=notes, new=new, unchanged=notes - new - gone, gone=gone, missing=tally.missing,
+            not_downloaded=tally.not_downloaded, omitted=tally.omitted, orphan=tally.orphans,
             unreadable=len(tally.problems), damaged=self._ledger.damaged(), deleted=tally.deleted, bytes_read=tally.bytes_read,
             bytes_added=added, destinations=[delivery, *mirrors], errors=self._absent + tally.problems + self.lost, seconds=0.0,
         )  # fmt: skip

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import msgspec
 
@@ -14,12 +15,13 @@ from backup_tool.actions.worker import PIECE
 from backup_tool.audio import Inspector
 from backup_tool.catalog import Entry, by_time, entry
 from backup_tool.config import SourceSpec
-from backup_tool.errors import BackupError, UsageError
+from backup_tool.errors import BackupError, Interrupted, Terminated, UsageError
 from backup_tool.models import Note, Place, Problem, Progress
 from backup_tool.names import shown
-from backup_tool.sources import Detected, Opened, Part, SourceAbsent, StoreCount, detect, open_parts, stores_of
+from backup_tool.sources import Detected, Opened, Part, SourceAbsent, StoreCount, open_parts, survey, survey_path
 from backup_tool.sources.base import AudioFile, FileUnreadable, Source, Summary, Unlock
-from backup_tool.sources.several import failed
+from backup_tool.sources.filenames import zone_for
+from backup_tool.sources.several import by_name, failed
 
 SHOWS = ("stores", "missing", "not-downloaded", "omitted", "orphan", "damaged", "unreadable")
 ABSENT = {"missing": "missing", "not-downloaded": "not_downloaded", "omitted": "omitted"}
@@ -48,8 +50,12 @@ class ScanResult:
     stores: list[Detected] = field(default_factory=list)
     counts: list[Count] = field(default_factory=list)
     unread: list[Unread] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    """What a person should know of places, where no store is counted."""
     looked_at: list[str] = field(default_factory=list)
     """The usual places that are on this machine."""
+    usual: list[str] = field(default_factory=list)
+    """The usual places of a machine like this, where none of them is there."""
 
     @property
     def problems(self) -> list[Problem]:
@@ -98,31 +104,46 @@ def scan(
     result = ScanResult()
     looker = _Looker(result, progress, show, with_ids, host)
     with state.workspace() as workspace:
-        for spec in sources:
+        for spec in (_as_a_run_reads(spec, state) for spec in sources):
             try:
                 if show == "stores":
-                    result.stores += stores_of(spec, unlock(spec))
+                    stores, seen = survey(spec, unlock(spec))
+                    result.stores += stores
+                    _take_over(result, spec.name, spec.path, seen)
                     continue
                 looker.look_through(spec.name, open_parts(spec, workspace, unlock(spec)))
-            except SourceAbsent as absent:
+            except UsageError as error:  # away, or its key cannot be had: no reason to leave out the others
                 if spec.name in typed:
                     raise
-                result.unread.append(Unread(spec.name, str(spec.path), absent.message))
+                reason = f"{error.message}: {error.hint}" if error.hint and not isinstance(error, SourceAbsent) else error.message
+                result.unread.append(Unread(spec.name, str(spec.path), reason))
     result.rows.sort(key=by_time)
     return result
 
 
+def _as_a_run_reads(spec: SourceSpec, state: State) -> SourceSpec:
+    """With the time zone that a run would use. Only a run fixes it."""
+    zone = zone_for(spec.timezone, [state.zone(spec.name)])
+    return msgspec.structs.replace(spec, timezone=zone) if zone else spec
+
+
 def scan_usual_places(env: Mapping[str, str], progress: Progress) -> ScanResult:
     """Look for stores in the usual places of this machine, and only for stores: what else lies there is nobody's notes."""
-    from backup_tool.sources.places import cure, usual_places
+    from backup_tool.sources.places import cure, named_places, usual_places
 
     result = ScanResult()
-    for what, path in usual_places(env):
+    places = usual_places(env)
+    result.usual = [] if places else named_places(env)
+    for what, path in places:
         result.looked_at.append(str(path))
         progress.begin(f"looking at {what}")
         try:
             os.listdir(path)
-            result.stores += detect(path, only_stores=True)
+            stores, seen = survey_path(path, only_stores=True)
+            result.stores += stores
+            _take_over(result, what, path, seen)
+        except (Interrupted, Terminated):
+            raise
         except PermissionError:
             result.unread.append(Unread(what, str(path), f"not readable: {cure()}"))
         except (OSError, BackupError) as error:
@@ -131,6 +152,12 @@ def scan_usual_places(env: Mapping[str, str], progress: Progress) -> ScanResult:
         finally:
             progress.end()
     return result
+
+
+def _take_over(result: ScanResult, source: str, path: Path, seen: Summary) -> None:
+    """What was met while looking for stores, by its whole path."""
+    result.unread += [Unread(source, os.path.normpath(path / problem.path), problem.reason) for problem in seen.problems]
+    result.warnings += [f"{path}: {warning}" for warning in seen.warnings]
 
 
 class _Looker:
@@ -142,15 +169,18 @@ class _Looker:
         self._show = show
         self._with_ids = with_ids
         self._host = host
+        self._root = b""
+        """The folder that is looked through."""
 
     def look_through(self, name: str, opened: Opened) -> None:
         """Every kind of store for itself; where there are several, one that fails does not stop the others."""
+        self._root = opened.tree.root
         self._unreadable(name, opened.before.problems)
         for part in opened.parts:
             counts, count = StoreCount(opened.tree, part), Count(name, part.source.type)
             try:
                 summary = self._scan(part, counts, count)
-            except SourceAbsent:
+            except (SourceAbsent, Interrupted, Terminated):
                 raise
             except BackupError as error:
                 if len(opened.parts) == 1:
@@ -159,11 +189,7 @@ class _Looker:
             self._account(count, summary)
             count.stores = counts.detected(summary.unreadable_folders)
             self._result.counts.append(count)
-        if loose := opened.loose():
-            files = "1 audio file lies" if loose == 1 else f"{loose:,} audio files lie"
-            self._result.counts[-1].warnings.append(
-                f"{files} outside these stores and would not be archived: name the folder to archive that too"
-            )
+        self._result.counts[-1].warnings += opened.before.warnings
 
     def _scan(self, part: Part, counts: StoreCount, count: Count) -> Summary:
         scan = part.source.scan()
@@ -196,7 +222,7 @@ class _Looker:
                 self._result.rows += [_absent(note, count.source, self._host, why) for note in getattr(summary, where)]
 
     def _unreadable(self, source: str, problems: list[Problem]) -> None:
-        self._result.unread += [Unread(source, problem.path, problem.reason) for problem in problems]
+        self._result.unread += [Unread(source, problem.path, problem.reason) for problem in by_name(problems, self._root)]
 
 
 def _absent(note: Note, source: str, host: str, why: str) -> Absent:

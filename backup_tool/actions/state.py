@@ -121,6 +121,16 @@ class State:
         renamed = {os.path.realpath(path) for path in configured}
         return {name for name, path in _texts(self._load("sources")).items() if os.path.exists(path) and path not in renamed}
 
+    def zone(self, source: str) -> str | None:
+        """The time zone in which this source's times without one were read the last time, by its IANA name; None where none was."""
+        return _texts(self._load("zones")).get(source)
+
+    def remember_zone(self, source: str, zone: str) -> None:
+        """This source's times are read in this zone from now on."""
+        known = _texts(self._load("zones"))
+        if known.get(source) != zone:
+            self._save("zones", {**known, source: zone})
+
     @contextmanager
     def workspace(self) -> Iterator[Path]:
         """A private folder (0700) for opened databases, removed at the end. Those that dead runs left behind are removed first."""

@@ -93,4 +93,4 @@ def speaks_of(note: Note, text: str) -> bool:
     """True where the text is part of a name or of what was said, case and accents ignored."""
     wanted = plain(text)
     said = note.transcript.text if note.transcript else None
-    return any(wanted in plain(part) for part in (note.chat, note.sender, note.original_path, said) if part)
+    return any(wanted in plain(part) for part in (note.chat, note.sender, note.title, note.original_path, said) if part)

@@ -116,6 +116,49 @@ def same_moment(one: Note, other: Note) -> bool:
     return first[:16] == second[:16] and (whole_minute(first) or whole_minute(second) or first[:19] == second[:19])
 
 
+def same_clock(known: Note, note: Note, titles: Titles) -> bool:
+    """True for one note of an exported chat that was read in two time zones: chat, file name and what the clock showed agree."""
+    if standing(known) != standing(note) or None in (known.zone, note.zone) or known.zone == note.zone:
+        return False
+    if names_of(known).isdisjoint(names_of(note)) or not chats_agree(known, note, titles):
+        return False
+    shown = _on_the_clock(known)
+    return shown is not None and shown == _on_the_clock(note)
+
+
+def _on_the_clock(note: Note) -> str | None:
+    """Day and minute on the clock of the note's zone; None where it has no time, or a zone that only another machine knows."""
+    from zoneinfo import ZoneInfo
+
+    try:
+        return time_of(note.sent_at or "").astimezone(ZoneInfo(note.zone or "")).strftime("%Y-%m-%d %H:%M")
+    except (ValueError, OverflowError, OSError, KeyError):
+        return None
+
+
+def side_by_side(one: Note, other: Note) -> bool:
+    """True for two notes that one exported chat without seconds has in one minute: of two files of it, or of one file by two senders."""
+    if not (one.sent_at and other.sent_at and whole_minute(one.sent_at) and whole_minute(other.sent_at)):
+        return False
+    places, others = ({(place.source, *place.path.rpartition("/")[::2]) for place in note.found} for note in (one, other))
+    if not places.isdisjoint(others):
+        return None not in (one.sender, other.sender) and one.sender != other.sender
+    return not {place[:2] for place in places}.isdisjoint(place[:2] for place in others)
+
+
+def better_title(known: Note, said: Note) -> str | None:
+    """The title that an exported chat gives to a chat of which only a number is known, by a note that both have at one moment; or None.
+
+    A moment that may have been read in another zone gives no name: a recording is easily sent on to somebody else.
+    """
+    if not (said.chat_id or "").startswith(EXPORTED) or not WHATSAPP.fullmatch(known.chat_id or ""):
+        return None
+    if None not in (known.from_me, said.from_me) and known.from_me != said.from_me:
+        return None
+    better = name_worth(said.chat) > name_worth(known.chat)
+    return said.chat if better and _moments_agree(known, said, zones=False) else None
+
+
 def _moments_agree(known: Note, note: Note, *, zones: bool) -> bool:
     """True where the note may have been sent at the moment that is known. With `zones`, also if it was read in another time zone; a guess,
     also if day and month are the other way round."""

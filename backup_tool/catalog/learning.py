@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import msgspec
 
-from backup_tool.catalog.identity import EXPORTED, chats_agree, name_worth, same_moment, same_person_elsewhere, standing, whole_minute
+from backup_tool.catalog.identity import (
+    EXPORTED,
+    better_title,
+    chats_agree,
+    name_worth,
+    same_moment,
+    same_person_elsewhere,
+    standing,
+    whole_minute,
+)
 from backup_tool.models import Note, Place
 
 _TRUST = {None: -1, "file": 0, "guess": 1, "name": 2, "message": 3}
-_GROWS = ("id", "blobs", "size", "media_type", "from_me", "duration", "starred", "forwarded", "transcript", "damaged")
+_GROWS = ("id", "blobs", "size", "media_type", "from_me", "duration", "starred", "forwarded", "transcript", "title", "damaged")
 
 
 def _address_worth(address: str | None) -> int:
@@ -59,8 +68,9 @@ def _learn_chat(note: Note, new: Note, ahead: int, prevails: bool) -> None:
         if gain_in_name > 0 or (gain_in_name == 0 and prevails):
             note.chat = new.chat
     elif ahead > 0 or (ahead == 0 and gain > 0):
-        note.chat = new.chat
+        note.chat = better_title(new, note) or new.chat
     else:
+        note.chat = better_title(note, new) or note.chat
         return
     if gain > 0 or (gain == 0 and prevails):
         note.chat_id = new.chat_id

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from sys import intern
 
 import msgspec
 
-from backup_tool.catalog.identity import Titles, file_name, is_one, message_of, same_person_elsewhere, standing
+from backup_tool.catalog.identity import (
+    EXPORTED,
+    Titles,
+    file_name,
+    is_one,
+    message_of,
+    name_worth,
+    names_of,
+    same_clock,
+    same_person_elsewhere,
+    side_by_side,
+    standing,
+)
 from backup_tool.catalog.learning import learn
 from backup_tool.catalog.records import CatalogDamaged, Known, decode_note, encode_note, known_decoder, month_of
 from backup_tool.models import Note, Place
@@ -22,6 +35,7 @@ def _says(source: str, path: str, mtime_ns: int | None, note: Note | Known) -> i
         (
             source, path, note.original_path, note.size, mtime_ns, note.kind, note.chat, note.chat_id, note.message_id,
             theirs and note.sender, theirs and note.sender_id, note.from_me, note.sent_at, note.starred, note.forwarded, note.transcript,
+            note.title,
         )
     )  # fmt: skip
 
@@ -62,6 +76,12 @@ class Ledger:
         self._by_stat: dict[int, int] = {}
         self._heirs: dict[int, int] = {}
         self.titles: Titles = lambda chat_id: ()
+        self.learned: dict[str, str] = {}
+        """Of chats whose records were seen again: the best name that one of those has now."""
+        self.met: set[tuple[str, str]] = set()
+        """(source, chat id) of every chat whose record an exported chat of the source had a note of: then it is that chat."""
+        self.zones: dict[str, Counter[str]] = {}
+        """In which time zones the records of each source were read, and how many in each."""
         self.ranks: dict[str, int] = {}
         """Of two sources that know as much, the one of the lower rank speaks. One that is not in here has the lowest."""
         self.turn = 1
@@ -100,6 +120,8 @@ class Ledger:
             self._damaged.append(known.damaged is not None)
             if len(known.found) > 1:
                 self.several_places.add(number)
+            if known.zone and len(known.found) == 1:
+                self.zones.setdefault(known.found[0].source, Counter())[known.zone] += 1
             whole = known.blobs is not None and all(map(stored, known.blobs))
             message = message_of(known)
             messages.append(hash(message) if message else 0)
@@ -244,6 +266,13 @@ class Ledger:
         own = [self._rank(place) for place in known.found if place.mtime_ns is None]
         return not own or not note.found or self._rank(note.found[0]) <= min(own)
 
+    def learn_chat(self, home: str, known: Note, said: Note) -> None:
+        """Remember how the chat of a record is called, and that an exported chat of a source, which had a note of it, is this one."""
+        if known.chat_id is not None and known.chat is not None:
+            self.learned[known.chat_id] = max(self.learned.get(known.chat_id, ""), known.chat, key=name_worth)
+            if known.chat_id != said.chat_id and (said.chat_id or "").startswith(EXPORTED):
+                self.met.add((home, known.chat_id))
+
     def _rank(self, place: Place) -> tuple[int, str, str]:
         return self.ranks.get(place.source, -1), place.source, place.path
 
@@ -335,6 +364,7 @@ def enter(ledger: Ledger, home: str, note: Note, *, alone: bool = True) -> list[
     for number in same:
         group[number] = learn(group[number], note, ledger.leads(group[number], note))
         ledger.put(number, group[number])
+        ledger.learn_chat(home, group[number], note)
     for number in same:
         _absorb(ledger, number, group, same)
     return same or [ledger.add(home, note)]
@@ -346,7 +376,7 @@ def merge(ledger: Ledger, home: str, note: Note) -> None:
     if number is not None and ledger.note(number).id != note.id:
         note = msgspec.structs.replace(note, message_id=None)
     group = ledger.of_audio(note)
-    same = _records_of(ledger, group, note, alone=False)[:1]
+    same = _records_of(ledger, group, note, alone=False, merging=True)[:1]
     for number in same:
         group[number] = learn(group[number], note, leads=False)
         ledger.put(number, group[number])
@@ -368,7 +398,7 @@ def _without_taken_message(ledger: Ledger, note: Note) -> Note:
     return note
 
 
-def _records_of(ledger: Ledger, group: dict[int, Note], note: Note, *, alone: bool) -> list[int]:
+def _records_of(ledger: Ledger, group: dict[int, Note], note: Note, *, alone: bool, merging: bool = False) -> list[int]:
     """Which of the records of this audio the note is; one that is known less well becomes it."""
     if message_of(note):
         same = [number for number, known in group.items() if message_of(known) == message_of(note)]
@@ -377,14 +407,41 @@ def _records_of(ledger: Ledger, group: dict[int, Note], note: Note, *, alone: bo
             # A broadcast is one message in many chats. One source that shows both at a time tells them apart.
             same = same if len(same) == 1 and ledger.seen[same[0]] != ledger.turn else []
     else:
-        same = [number for number, known in group.items() if _is_known_as(known, note, ledger.titles, alone=alone)]
+        same = _known_as(ledger, group, note, alone=alone, merging=merging)
     return same or [number for number, known in group.items() if _becomes(known, note, ledger.titles)][:1]
+
+
+def _known_as(ledger: Ledger, group: dict[int, Note], note: Note, *, alone: bool, merging: bool) -> list[int]:
+    """The records that say as much as a note without message, or more. Of those that say as much it is the one of its place, its sender,
+    its name; one that is another note of the same exported chat it never is."""
+    there = {number for number in group if merging or ledger.seen[number] == ledger.turn}
+    free = {number: known for number, known in group.items() if number not in there or not side_by_side(known, note)}
+    again = {number: known for number, known in free.items() if _share_place(known, note) and same_clock(known, note, ledger.titles)}
+    same = again or {number: known for number, known in free.items() if _is_known_as(known, note, ledger.titles, alone=alone)}
+    same = same or {number: known for number, known in free.items() if same_clock(known, note, ledger.titles)}
+    equals = [number for number, known in same.items() if standing(known) == standing(note) > 0]
+    if len(equals) < 2:
+        return list(same)
+    near = {number: _nearness(same[number], note) for number in equals}
+    best = max(near.values())
+    nearest = [number for number in equals if near[number] == best]
+    # Not all of them, unless all are of this very file: a second note of the same minute is still to come.
+    kept = nearest if best[0] else nearest[:1]
+    return [number for number in same if number in kept or number not in near]
+
+
+def _nearness(known: Note, note: Note) -> tuple[bool, bool, bool]:
+    return _share_place(known, note), known.sender == note.sender, not names_of(known).isdisjoint(names_of(note))
+
+
+def _share_place(known: Note, note: Note) -> bool:
+    return any((place.source, place.path) == (at.source, at.path) for place in known.found for at in note.found)
 
 
 def _is_known_as(known: Note, note: Note, titles: Titles, *, alone: bool) -> bool:
     if standing(known) < standing(note):
         return False
-    if alone and standing(note) and any((place.source, place.path) == (at.source, at.path) for place in known.found for at in note.found):
+    if alone and standing(note) and _share_place(known, note):
         return True
     return is_one(known, note, titles)
 

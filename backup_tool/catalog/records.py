@@ -105,9 +105,11 @@ class Known(msgspec.Struct):
     sender_id: str | None = None
     from_me: bool | None = None
     sent_at: str | None = None
+    zone: str | None = None
     starred: bool | None = None
     forwarded: bool | None = None
     transcript: Transcript | None = None
+    title: str | None = None
     original_path: str | None = None
     mtime_ns: int | None = None
     found: list[Place] = []

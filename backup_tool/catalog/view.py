@@ -14,7 +14,9 @@ from backup_tool.catalog.identity import (
     is_one,
     message_of,
     name_worth,
+    same_clock,
     same_person_elsewhere,
+    side_by_side,
     standing,
     title_key,
     whole_minute,
@@ -80,7 +82,10 @@ class View:
 
     def _entries_of(self, merged: list[Entry], item: Entry) -> list[int]:
         if message_of(item) is None:
-            return [number for number, known in enumerate(merged) if is_one(known, item, self._titles)]
+            apart = {n for n, known in enumerate(merged) if not set(known.hosts).isdisjoint(item.hosts) and side_by_side(known, item)}
+            free = [(n, known) for n, known in enumerate(merged) if n not in apart]
+            same = [n for n, known in free if is_one(known, item, self._titles)]
+            return same or [n for n, known in free if same_clock(known, item, self._titles)][:1]
         same = [number for number, known in enumerate(merged) if message_of(known) == message_of(item)]
         if same:
             return same

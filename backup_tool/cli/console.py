@@ -7,11 +7,14 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backup_tool.errors import BackupError, Interrupted, UsageError
 from backup_tool.models import Note, Problem, Progress, Secret
 from backup_tool.names import in_bytes, shown
+
+if TYPE_CHECKING:
+    from backup_tool.sources.base import KeyKind
 
 
 def prepare() -> None:
@@ -34,9 +37,10 @@ def ask_password(label: str, *, twice: bool) -> Secret:
     return Secret(first)
 
 
-def ask_key(name: str) -> Secret:
-    """Ask for the password or key of a source."""
-    return Secret(_typed(f"password or key for {shown(name)}: "))
+def ask_key(name: str, kind: KeyKind) -> Secret:
+    """Ask for the key or password of a source."""
+    what = {"key": "64-digit key of WhatsApp's encrypted backup", "password": "password of the encrypted device backup"}[kind]
+    return Secret(_typed(f"{what} for {shown(name)} (Enter to go on without): "))
 
 
 def _typed(question: str) -> str:

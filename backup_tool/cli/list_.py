@@ -36,28 +36,34 @@ def list_(
 
 def tell_notes(found: "Iterator[Entry]") -> None:
     """A table of notes, a page at a time: a long list begins at once."""
-    head = ["id", "sent", "length", "size", "kind", "chat", "sender", ""]
     page: list[list[str]] = []
     shown_head = False
     for item in found:
-        who = "me" if item.from_me else item.sender or "-"
-        state = "gone" if item.missing_since else item.damaged or ""
-        page.append(
-            [
-                (item.id or "-")[:10],
-                console.when(item),
-                console.length(item.duration),
-                console.size(item.size),
-                item.kind,
-                item.chat or "unsorted",
-                who,
-                state,
-            ]
-        )
+        page.append(_row(item))
         if len(page) == 1000:
-            console.table(page, head, {2, 3}, with_head=not shown_head)
+            _tell_page(page, with_head=not shown_head)
             page, shown_head = [], True
     if page:
-        console.table(page, head, {2, 3}, with_head=not shown_head)
+        _tell_page(page, with_head=not shown_head)
     elif not shown_head:
         print("no notes")
+
+
+def _row(item: "Entry") -> list[str]:
+    return [
+        (item.id or "-")[:10],
+        console.when(item),
+        console.length(item.duration),
+        console.size(item.size),
+        item.kind,
+        item.chat or "unsorted",
+        "me" if item.from_me else item.sender or "-",
+        "gone" if item.missing_since else item.damaged or "",
+        item.title or "",
+    ]
+
+
+def _tell_page(page: list[list[str]], *, with_head: bool) -> None:
+    # Titles come last: few notes have one, and the lines of the others become no longer.
+    title = "title" if any(row[-1] for row in page) else ""
+    console.table(page, ["id", "sent", "length", "size", "kind", "chat", "sender", "", title], {2, 3}, with_head=with_head)

@@ -49,9 +49,11 @@ def run(
     done, code = carry_out(plan, session.progress)
     console.problems(done.errors)
     told = [f"{console.count(done.new, 'new note')}", f"{done.unchanged:,} unchanged"]
+    parts = [f"{number:,} {what}" for what, number in (("not downloaded", done.not_downloaded), ("omitted", done.omitted)) if number]
+    missing = "missing" + (f" ({', '.join(parts)})" if parts else "")
     told += [
         f"{number:,} {what}"
-        for what, number in (("gone from the phone", done.gone), ("missing", done.missing), ("orphan", done.orphan))
+        for what, number in (("gone from the phone", done.gone), (missing, done.missing), ("orphan", done.orphan))
         if number
     ]
     told += [f"{number:,} {what}" for what, number in (("damaged", done.damaged), ("unreadable", done.unreadable)) if number]

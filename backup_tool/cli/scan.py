@@ -57,6 +57,8 @@ def scan(
         )
         value = {"stores": result.stores, "unreadable": result.unread}.get(show or "", result.rows)
         session.result(value, lambda: _tell(result, show))
+    for warning in result.warnings:
+        session.progress.warn(warning)
     console.problems(result.problems)
     return 3 if result.unread else 0
 
@@ -104,7 +106,9 @@ def _tell_places(result: "ScanResult") -> None:
         _tell_stores(result.stores)
         print(f"to archive one: backup run {console.quoted(result.stores[0].path)} --repo PLACE")
         return
-    looked = f"looked at {', '.join(shown(path) for path in result.looked_at)}" if result.looked_at else "none of the usual places is there"
+    looked = f"looked at {', '.join(shown(path) for path in result.looked_at)}"
+    if not result.looked_at:
+        looked = f"none of the usual places is there ({', '.join(shown(path) for path in result.usual)})"
     print(f"no message store was found: {looked}")
     print("copy the phone's folder, a backup or an exported chat to this machine, and name it: backup scan PATH")
 

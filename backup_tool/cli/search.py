@@ -22,7 +22,7 @@ def search(
     source: options.SourceOption = None,
     snapshot: options.SnapshotOption = None,
 ) -> int:
-    """Find notes whose chat, sender, file name or transcript holds TEXT. Case and accents are ignored."""
+    """Find notes whose chat, sender, title, file name or transcript holds TEXT. Case and accents are ignored."""
     from backup_tool.actions.find import Wanted, find
 
     archive = session.archive(snapshot)

@@ -165,7 +165,7 @@ class Session:
         from backup_tool.actions.keys import keys_of
 
         ask = console.ask_key if console.is_interactive() else None
-        return lambda spec: keys_of(spec, [Path(file) for file in files or []], os.environ, ask)
+        return lambda spec: keys_of(spec, [Path(file) for file in files or []], os.environ, ask, self.progress.warn)
 
     def left_out(self, archive: Archive) -> int:
         """Tell what could not be taken from the archive; the exit code."""

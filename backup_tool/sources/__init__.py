@@ -9,25 +9,28 @@ scan.summary        # whole now
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from backup_tool.errors import BackupError
+from backup_tool.audio import AUDIO_SUFFIXES, suffix_of
+from backup_tool.errors import BackupError, Interrupted, Terminated
 from backup_tool.names import path_text, shown
 from backup_tool.sources.base import AudioFile, Source, SourceAbsent, SourceSpec, Summary, Unlock
-from backup_tool.sources.detection import ANDROID, RECORDINGS, Detected, Stores, count_loose, describe, look, open_kind
+from backup_tool.sources.detection import ANDROID, RECORDINGS, Detected, Stores, describe, is_below, look, open_kind
 from backup_tool.sources.filenames import kind_of_name, time_of_name
-from backup_tool.sources.folder import FolderSource
-from backup_tool.sources.several import Part, SeveralSource
+from backup_tool.sources.folder import FolderSource, leave_out_calls
+from backup_tool.sources.places import cure, named_places
+from backup_tool.sources.several import Part, SeveralSource, add
 from backup_tool.sources.tree import Tree, text_of
 from backup_tool.sources.whatsapp_android import AndroidSource, Found
 
 __all__ = [
     "LOOKED_FOR", "Detected", "NothingRecognised", "Opened", "Part", "SourceAbsent", "SourceSpec", "StoreCount", "detect", "kind_of_name",
-    "open_parts", "open_source", "stores_of", "time_of_name",
+    "open_parts", "open_source", "survey", "survey_path", "time_of_name",
 ]  # fmt: skip
 
 LOOKED_FOR = {
@@ -43,8 +46,16 @@ LOOKED_FOR = {
 """What every type of source is known by."""
 
 
+_MEMOS = "voice-memos"
+"""Recordings among recordings: whoever keeps these in a folder means the others in it too. Beside a messenger's, most audio is music."""
+
+
 class NothingRecognised(SourceAbsent):
-    """The path is there, and no store at it."""
+    """The path is there, and no store at it. `seen` is what was met while looking."""
+
+    def __init__(self, message: str, hint: str, seen: Summary | None = None) -> None:
+        super().__init__(message, hint)
+        self.seen = seen or Summary()
 
 
 def open_source(spec: SourceSpec, workdir: Path, unlock: Unlock = list) -> Source:
@@ -55,7 +66,7 @@ def open_source(spec: SourceSpec, workdir: Path, unlock: Unlock = list) -> Sourc
     UsageError for a type that is unknown.
     """
     opened = open_parts(spec, workdir, unlock)
-    if len(opened.parts) == 1 and not opened.before.problems:
+    if len(opened.parts) == 1 and opened.before == Summary():
         return opened.parts[0].source
     return SeveralSource(spec.name, opened.tree, opened.parts, opened.before)
 
@@ -67,9 +78,9 @@ class Opened:
     tree: Tree
     parts: list[Part]
     before: Summary
-    """What was met while looking: folders that cannot be looked into."""
-    loose: Callable[[], int] = int
-    """Counts the audio files beside the stores of a phone, which are not taken."""
+    """What was met while looking, and no part says itself: folders that cannot be looked into, links, and audio that is not taken."""
+    seen: Summary
+    """The same, whether a part says it too or not."""
 
 
 def open_parts(spec: SourceSpec, workdir: Path, unlock: Unlock = list, *, only_stores: bool = False) -> Opened:
@@ -77,7 +88,7 @@ def open_parts(spec: SourceSpec, workdir: Path, unlock: Unlock = list, *, only_s
     if spec.type == RECORDINGS:
         stores = look(spec.path, RECORDINGS)
         _refuse_file(stores, spec.path)
-        return Opened(stores.tree, [_recordings(spec, stores, None)], Summary())
+        return Opened(stores.tree, [_recordings(spec, stores, None)], Summary(), Summary())
     stores = look(spec.path, spec.type, database_is_named=spec.database is not None)
     parts = [
         Part(open_kind(spec, stores, kind, workdir, unlock), stores.by_type[kind], partial(describe, stores, kind))
@@ -85,10 +96,11 @@ def open_parts(spec: SourceSpec, workdir: Path, unlock: Unlock = list, *, only_s
         if kind != RECORDINGS
     ]
     recorders = stores.by_type.get(RECORDINGS, [])
+    messengers = set(stores.by_type) - {_MEMOS, RECORDINGS}
+    takes_all = spec.type == "auto" and not (messengers or only_stores or stores.named)
     if stores.android.media:
         parts.append(_android(spec, stores, workdir, unlock))
-    elif spec.type == "auto" and not only_stores and stores.named is None and _has_any(rest := _recordings(spec, stores, None)):
-        # Recordings beside other stores: whoever named this folder, before or after such a store came into it, wants them kept.
+    elif takes_all and _has_any(rest := _recordings(spec, stores, None)):
         parts.append(rest)
         recorders = []
     elif stores.has_android:
@@ -97,14 +109,9 @@ def open_parts(spec: SourceSpec, workdir: Path, unlock: Unlock = list, *, only_s
         parts.append(_recordings(spec, stores, recorders))
     if not parts:
         _refuse_file(stores, spec.path)
-        what = list(LOOKED_FOR.values()) if spec.type == "auto" else [LOOKED_FOR[spec.type]]
-        raise NothingRecognised(
-            f"nothing recognised in {shown(str(spec.path))}",
-            f"looked for {'; '.join(what)}; where people usually find them: backup scan --all looks there",
-        )
+        raise _nothing(spec, stores)
     parts.sort(key=lambda part: part.source.type == RECORDINGS)
-    loose = partial(count_loose, stores) if stores.android.media and spec.type == "auto" else int
-    return Opened(stores.tree, parts, _seen_by_none(stores, parts), loose)
+    return Opened(stores.tree, parts, _seen_by_none(stores, parts), _seen(stores))
 
 
 def _has_any(part: Part) -> bool:
@@ -130,11 +137,74 @@ def _recordings(spec: SourceSpec, stores: Stores, places: list[str] | None) -> P
     return Part(source, [""], lambda place: "a folder of audio files")
 
 
+def _nothing(spec: SourceSpec, stores: Stores) -> NothingRecognised:
+    """What to say where no store is: what hid one perhaps, what was looked for, and where such things usually are."""
+    message, hints = f"nothing recognised in {shown(str(spec.path))}", []
+    if stores.summary.problems:
+        first = stores.summary.problems[0]
+        message += f": {shown(first.path)} in it cannot be read ({first.reason})"
+        hints.append(cure())
+    elif stores.links:
+        message += f": {_links(stores)}"
+    what = list(LOOKED_FOR.values()) if spec.type == "auto" else [LOOKED_FOR[spec.type]]
+    usually = ", ".join(named_places(os.environ))
+    hints += [f"looked for {'; '.join(what)}", f"people usually find them in {usually}: backup scan --all looks there"]
+    return NothingRecognised(message, "; ".join(hints), _seen(stores))
+
+
+def _links(stores: Stores) -> str:
+    first, *others = map(text_of, stores.links)
+    are = f"and {len(others):,} more are symbolic links, which are" if others else "is a symbolic link, which is"
+    return f"{shown(first)} {are} not followed: name the place that it leads to"
+
+
+def _seen(stores: Stores) -> Summary:
+    """What was met while looking: folders that cannot be looked into, and links."""
+    seen = Summary(problems=[*stores.summary.problems], unreadable_folders=[*stores.summary.unreadable_folders])
+    if stores.links:
+        seen.warnings.append(_links(stores))
+        seen.unreadable_folders += map(text_of, stores.links)
+    return seen
+
+
 def _seen_by_none(stores: Stores, parts: Sequence[Part]) -> Summary:
-    """Folders that could not be looked into, where no source goes through all folders and names them itself."""
-    if any(part.source.type == ANDROID or (part.source.type == RECORDINGS and list(part.stores) == [""]) for part in parts):
+    """What no part says itself: one that takes every audio file names all of it, Android's what it cannot read."""
+    if any(part.source.type == RECORDINGS and list(part.stores) == [""] for part in parts):
         return Summary()
-    return stores.summary
+    before = _seen(stores)
+    if any(part.source.type == ANDROID for part in parts):
+        before.problems = []
+        before.unreadable_folders = [*map(text_of, stores.links)]
+    for path in stores.calls:
+        leave_out_calls(stores.tree, path, before)
+    if stores.loose:
+        add(before, _not_taken(stores, parts))
+    return before
+
+
+def _not_taken(stores: Stores, parts: Sequence[Part]) -> Summary:
+    """Audio files outside all stores. Where they were archived before a store came beside them, they do not count as gone."""
+    count = sum(stores.loose.values())
+    files = "1 audio file lies" if count == 1 else f"{count:,} audio files lie"
+    found = [store for part in parts for store in part.stores]
+    kept = []
+    for path in stores.loose:
+        if path and not any(is_below(store, [path]) for store in found):
+            kept.append(text_of(path))
+        else:  # a whole folder would hide what is gone from the stores in it
+            kept += map(text_of, _audio_in(stores.tree, path))
+    where = shown(text_of(next(iter(stores.loose)))) or "the folder itself"
+    return Summary(
+        unreadable_folders=kept,
+        warnings=[
+            f"{files} outside these stores, the first in {where}, left out: to archive such too, name their folder as a source of its own"
+        ],
+    )
+
+
+def _audio_in(tree: Tree, path: str) -> list[str]:
+    folder = next(tree.walk(path, Summary()), None)
+    return [folder.below(entry.name) for entry in folder.files if suffix_of(entry.name) in AUDIO_SUFFIXES] if folder else []
 
 
 def _refuse_file(stores: Stores, path: Path) -> None:
@@ -188,21 +258,27 @@ class _Anything:
 
 
 def detect(path: Path, unlock: Unlock = list, *, only_stores: bool = False) -> list[Detected]:
-    """Every store at a path, of any type: see `stores_of`. Empty where nothing is recognised."""
+    """Every store at a path, of any type. Empty where nothing is recognised."""
+    return survey_path(path, unlock, only_stores=only_stores)[0]
+
+
+def survey_path(path: Path, unlock: Unlock = list, *, only_stores: bool = False) -> tuple[list[Detected], Summary]:
+    """As `survey`, of a path where anything may be, and nothing has to."""
     try:
-        return stores_of(_Anything(path), unlock, only_stores=only_stores)
-    except NothingRecognised:
-        return []
+        return survey(_Anything(path), unlock, only_stores=only_stores)
+    except NothingRecognised as nothing:
+        return [], nothing.seen
 
 
-def stores_of(spec: SourceSpec, unlock: Unlock = list, *, only_stores: bool = False) -> list[Detected]:
-    """Every store that a spec names, with the number of its audio files; with `only_stores`, files that just lie there are none.
+def survey(spec: SourceSpec, unlock: Unlock = list, *, only_stores: bool = False) -> tuple[list[Detected], Summary]:
+    """Every store that a spec names, with the number of its audio files, and what was met while looking: folders that cannot be looked
+    into, and links. With `only_stores`, files that just lie there are no store.
 
     Raises SourceAbsent where the path is not there, or nothing at it is recognised.
     """
     with tempfile.TemporaryDirectory(prefix="backup-") as workdir:
         opened = open_parts(spec, Path(workdir), unlock, only_stores=only_stores)
-        return [store for part in opened.parts for store in _count(opened.tree, part)]
+        return [store for part in opened.parts for store in _count(opened.tree, part)], opened.seen
 
 
 def _count(tree: Tree, part: Part) -> list[Detected]:
@@ -215,6 +291,8 @@ def _count(tree: Tree, part: Part) -> list[Detected]:
     try:
         for file in scan:
             count.add(file.path)
+    except (Interrupted, Terminated):
+        raise
     except BackupError as error:
         return [Detected(one.type, one.path, f"{one.description}: {error.message}", None) for one in count.detected()]
     return count.detected(scan.summary.unreadable_folders)

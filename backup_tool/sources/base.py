@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from backup_tool.errors import UsageError
 from backup_tool.models import Chat, Note, Problem, Secret
@@ -67,6 +67,20 @@ class AudioFile:
 Unlock = Callable[[], Sequence[Secret]]
 """The keys and passwords that a person gave for a store, each as it was given. Called only where something is locked: it may ask a person.
 Empty where there are none. Raises UsageError."""
+
+KeyKind = Literal["key", "password"]
+"""What a person is asked for: the 64-digit key of an Android phone's backup, or the password of a device backup."""
+
+
+@runtime_checkable
+class Keyring(Protocol):
+    """An `Unlock` that can also say what is at hand without a person, and is told what it is asked for."""
+
+    def __call__(self, kind: KeyKind = "password") -> Sequence[Secret]: ...
+
+    def at_hand(self) -> Sequence[Secret]:
+        """What was given by file, command or keyring: nobody is asked. Raises UsageError where none of it could be had."""
+
 
 KnownId = Callable[["AudioFile"], "str | None"]
 """The id that an earlier run gave this very file (in the same place, with the same size and time), or None: spares reading it again."""

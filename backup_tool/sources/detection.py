@@ -7,7 +7,8 @@ no file is listed twice. Whatever nobody takes is looked at as recordings: see `
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -62,7 +63,7 @@ def _voice_memos() -> Kind:
     from backup_tool.sources import voice_memos as module
 
     def open_it(spec: SourceSpec, tree: Tree, stores: list[str], workdir: Path, unlock: Unlock) -> Source:
-        return module.VoiceMemosSource(spec.name, tree, stores, workdir, unlock)
+        return module.VoiceMemosSource(spec.name, tree, stores, workdir, unlock, spec.timezone)
 
     return Kind(module.VoiceMemosRecogniser(), open_it, module.describe)
 
@@ -116,6 +117,12 @@ class Stores:
     """By kind: the folders and files that belong to its stores."""
     summary: Summary = field(default_factory=Summary)
     """Folders that could not be looked into are named here."""
+    links: list[str] = field(default_factory=list)
+    """Symbolic links that lead out of here, to where a store may be: a folder, a zip or a JSON file. They are not followed."""
+    calls: list[str] = field(default_factory=list)
+    """Folders of recorded calls outside recorders' folders, with type "auto"."""
+    loose: dict[str, int] = field(default_factory=dict)
+    """By folder: how many audio files, by their names, lie in it that no store has taken; with type "auto"."""
 
     @property
     def has_android(self) -> bool:
@@ -156,28 +163,35 @@ def look(path: Path, wanted: str = "auto", *, database_is_named: bool = False) -
     tree, named = _tree(path)
     stores = Stores(tree, named)
     recognisers = [kind().recogniser for name, kind in KINDS.items() if wanted in ("auto", name)]
-    if wanted == "auto":
-        recognisers.append(RecorderRecogniser())
-    walk = _Walk(stores, recognisers)
+    recorders = RecorderRecogniser() if wanted == "auto" else None
+    walk = _Walk(stores, recognisers, recorders)
     if named is not None or wanted not in ("auto", ANDROID):
         for _ in walk.walk("", stores.summary):
             pass
         return stores
     stores.android = find_stores(walk, stores.summary, database_is_named=database_is_named)
+    stores.calls = recorders.calls if recorders else []
     if any(not media.path for media in stores.android.media):
         # A database alone, or a folder of notes: WhatsApp's may lie anywhere here, under any folder's name.
         stores.by_type.pop(RECORDINGS, None)
         stores.taken.pop(RECORDINGS, None)
+        stores.calls = []
+    inside = [media.path for media in stores.android.media] + stores.calls
+    stores.loose = {path: count for path, count in stores.loose.items() if not is_below(path, inside)}
     return stores
 
 
 class _Walk(Tree):
-    """A tree whose walk from the root on is shared: at each folder, when whoever walks is done with it, every recogniser is asked."""
+    """A tree whose walk from the root on is shared: at each folder, when whoever walks is done with it, every recogniser is asked.
 
-    def __init__(self, stores: Stores, recognisers: list[Recogniser]) -> None:
+    With `recorders`, that one is asked last, and audio files that are nobody's then are counted.
+    """
+
+    def __init__(self, stores: Stores, recognisers: list[Recogniser], recorders: RecorderRecogniser | None) -> None:
         super().__init__(stores.tree.root)
         self._stores = stores
-        self._recognisers = recognisers
+        self._recognisers = [*recognisers, recorders] if recorders else recognisers
+        self._counts = recorders is not None
 
     def walk(self, path: str, summary: Summary) -> Iterator[Folder]:
         """As `Tree.walk`."""
@@ -190,6 +204,10 @@ class _Walk(Tree):
             if not path:
                 leave_out(folder)
                 self._ask(folder)
+                self._stores.links += (link for link in map(folder.below, folder.links) if _may_hide_a_store(self, link))
+                loose = sum(suffix_of(entry.name) in AUDIO_SUFFIXES for entry in folder.files) if self._counts else 0
+                if loose:
+                    self._stores.loose[folder.path] = loose
 
     def _ask(self, folder: Folder) -> None:
         stores = self._stores
@@ -206,16 +224,22 @@ def _name(entry: str | os.DirEntry[str]) -> str:
     return entry if isinstance(entry, str) else entry.name
 
 
-def count_loose(stores: Stores) -> int:
-    """How many audio files, by their names, lie beside the stores of a phone, and belong to none."""
-    hidden = {media.path for media in stores.android.media}.union(*stores.taken.values())
-    if "" in hidden:
-        return 0
-    count = 0
-    for folder in Fenced(stores.tree, hidden).walk("", Summary()):
-        leave_out(folder)
-        count += sum(suffix_of(entry.name) in AUDIO_SUFFIXES for entry in folder.files)
-    return count
+def is_below(path: str, folders: Iterable[str]) -> bool:
+    """True for what is one of these folders, or lies below one; "" is the root of all."""
+    return any(not folder or path == folder or path.startswith(folder + "/") for folder in folders)
+
+
+def _may_hide_a_store(tree: Tree, link: str) -> bool:
+    """True for a link to a folder, a zip or a JSON file outside the tree: what is inside is met where it is."""
+    location = tree.location(link)
+    try:
+        mode = os.stat(location).st_mode
+    except OSError:
+        return False
+    real, root = os.path.realpath(location), os.path.realpath(tree.root)
+    if real == root or real.startswith(root.rstrip(b"/") + b"/"):
+        return False
+    return stat.S_ISDIR(mode) or (stat.S_ISREG(mode) and real.lower().endswith((b".zip", b".json")))
 
 
 def open_kind(spec: SourceSpec, stores: Stores, kind: str, workdir: Path, unlock: Unlock, only: list[str] | None = None) -> Source:

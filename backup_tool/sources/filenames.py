@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import NamedTuple
@@ -108,6 +109,16 @@ def zone_named(name: str | None) -> Zone:
         except (KeyError, ValueError, OSError):
             continue
     return Zone(own or datetime.now().astimezone().strftime("UTC%z"), None)
+
+
+def zone_for(set_to: str | None, used_before: Iterable[str | None]) -> str | None:
+    """The IANA name of the zone to read a source's times in: the one that is set, else the first usable one of those that were used
+    before, else this machine's; None where that has no such name, so that only this machine itself knows its rules."""
+    for name in filter(None, (set_to, *used_before)):
+        if zone_named(name).name == name and zone_named(name).rules is not None:
+            return name
+    own = zone_named(None)
+    return own.name if own.rules is not None else None
 
 
 def moment_of_name(name: str, zone: Zone) -> str | None:

@@ -84,13 +84,19 @@ class RecorderRecogniser:
     description = "recordings of a recorder app"
 
     def __init__(self) -> None:
+        self.calls: list[str] = []
+        """Folders of recorded calls that were met and left alone."""
         self._recorders: Recorders | None = None
 
     def look(self, tree: Tree, folder: Folder) -> list[str]:
         """See `Recogniser.look`. A folder by its name, and because audio lies right in it."""
         recorders = self._recorders = self._recorders or Recorders(tree)
         recorders.see(folder)
-        if not recorders.is_recorder(folder.path) or (recorders.holds_calls(folder.path) and not recorders.named_calls):
+        if recorders.holds_calls(folder.path) and not recorders.named_calls:
+            if not self.calls or not folder.path.startswith(self.calls[-1] + "/"):
+                self.calls.append(folder.path)
+            return []
+        if not recorders.is_recorder(folder.path):
             return []
         if not any(suffix_of(entry.name) in AUDIO_SUFFIXES for entry in folder.files):
             return []
@@ -154,9 +160,14 @@ class FolderSource:
             if recorders.named_calls or not recorders.holds_calls(path):
                 kept.append(name)
                 continue
-            count = sum(suffix_of(entry.name) in AUDIO_SUFFIXES for inner in self._tree.walk(path, Summary()) for entry in inner.files)
-            if count:
-                told = "1 recorded call" if count == 1 else f"{count} recorded calls"
-                summary.warnings.append(f"{told} in {text_of(path)} left out: to archive them too, name that folder as a source of its own")
-            summary.unreadable_folders.append(text_of(path))  # what is on record of them from before stays as it is
+            leave_out_calls(self._tree, path, summary)
         folder.folders = kept
+
+
+def leave_out_calls(tree: Tree, path: str, summary: Summary) -> None:
+    """Say how many recorded calls a folder holds that nobody asked for."""
+    count = sum(suffix_of(entry.name) in AUDIO_SUFFIXES for inner in tree.walk(path, Summary()) for entry in inner.files)
+    if count:
+        told = "1 recorded call" if count == 1 else f"{count} recorded calls"
+        summary.warnings.append(f"{told} in {text_of(path)} left out: to archive them too, name that folder as a source of its own")
+    summary.unreadable_folders.append(text_of(path))  # what is on record of them from before stays as it is

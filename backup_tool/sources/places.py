@@ -67,8 +67,19 @@ def usual_places(env: Mapping[str, str], system: str = sys.platform, root: Path 
     ]
 
 
+def named_places(env: Mapping[str, str], system: str = sys.platform, root: Path = Path("/")) -> list[str]:
+    """The same for a person to read, whether they are there or not, `~` for home."""
+    home = str(_home(env))
+    names = [str(place.path) for place in _candidates(env, system, root)]
+    return list(dict.fromkeys("~" + name.removeprefix(home) if name.startswith(home + os.sep) else name for name in names))
+
+
+def _home(env: Mapping[str, str]) -> Path:
+    return Path(env.get("HOME") or env.get("USERPROFILE") or "~").expanduser()
+
+
 def _candidates(env: Mapping[str, str], system: str, root: Path) -> Iterator[Place]:
-    home = Path(env.get("HOME") or env.get("USERPROFILE") or "~").expanduser()
+    home = _home(env)
     if system == "darwin":
         yield from (Place(what, home / path) for what, path in _ON_A_MAC)
     elif system == "win32":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from backup_tool.errors import BackupError
+from backup_tool.errors import BackupError, Interrupted, Terminated
 from backup_tool.models import Problem
+from backup_tool.names import path_text
 from backup_tool.sources.base import AudioFile, KnownId, Scan, Source, Summary
 from backup_tool.sources.listing import Listing
 from backup_tool.sources.tree import Tree, text_of
@@ -58,6 +60,8 @@ class SeveralSource:
             try:
                 scan = part.source.scan(known)
                 yield from scan
+            except (Interrupted, Terminated):
+                raise
             except BackupError as error:
                 add(summary, failed(part, error))
                 continue
@@ -87,6 +91,12 @@ def failed(part: Part, error: BackupError) -> Summary:
     reason = f"{error.message}: {error.hint}" if error.hint else error.message
     places = part.places()
     return Summary(problems=[Problem(place or ".", reason) for place in places], unreadable_folders=places)
+
+
+def by_name(problems: Iterable[Problem], root: bytes) -> list[Problem]:
+    """Problems with the source's folder itself under its name, where they have it as `.`."""
+    name = path_text(os.path.basename(root)) or "/"
+    return [Problem(name, problem.reason) if problem.path == "." else problem for problem in problems]
 
 
 def add(summary: Summary, more: Summary) -> None:

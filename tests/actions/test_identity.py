@@ -237,8 +237,11 @@ def test_the_archive_view_makes_one_list_of_what_several_hosts_know(seen: list[t
 @settings(max_examples=150, deadline=None)
 @given(sightings(), st.integers(0, 8))
 def test_overlapping_runs_of_one_host_come_to_the_same_records(seen: list[tuple[str, Sent]], cut: int) -> None:
-    """What two runs found at the same time is one list afterwards, as if one of them had found it all."""
-    said = [STORES[store](sent) for store, sent in seen]
+    """What two runs found at the same time is one list afterwards, as if one of them had found it all.
+
+    Not so for exports whose dates nobody can decide: a guessed time that one run alone could not mend may leave a note listed twice.
+    """
+    said = [STORES[store](sent) for store, sent in seen if store != "undecidable export"]
     ours, theirs = Nights().night(said[:cut]), Nights().night(said[cut:])
     for number in theirs.ledger:
         merge(ours.ledger, "first", theirs.ledger.note(number))
@@ -284,6 +287,17 @@ def test_an_export_read_in_the_wrong_zone_is_mended_by_the_right_one() -> None:
     assert (one.sent_at, one.zone) == (right.sent_at, "Europe/Berlin")
 
 
+@pytest.mark.parametrize(("said", "count"), [("2026-03-02T20:06:00Z", 1), ("2026-03-02T20:07:00Z", 2), ("2026-03-02T17:06:00Z", 2)])
+def test_a_newer_export_read_in_another_zone_doubles_nothing(said: str, count: int) -> None:
+    """Two readings of one exported note agree by chat, file name, and what the clock showed; not by any whole hours between them."""
+    sent = Sent(FAMILY, "x", 1)
+    berlin = in_android_export(sent)
+    lima = msgspec.structs.replace(berlin, sent_at=said, zone="America/Lima")
+    lima.found = [Place("exports", f"newer.zip/{sent.ptt}")]
+    assert berlin.sent_at == "2026-03-02T14:06:00Z"
+    assert len(Nights().night([berlin]).night([lima]).notes) == count
+
+
 @pytest.mark.parametrize(
     ("said", "since", "same"),
     [
@@ -321,31 +335,31 @@ def test_a_zone_that_is_off_does_not_matter_where_the_name_agrees_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("title", "chat_id", "export", "same"),
+    ("title", "chat_id", "export", "called"),
     [
-        ("Family", FAMILY, "Family", True),
-        ("Fam\u00edlia", FAMILY, "Fami\u0301lia", True),
-        ("Mum/Dad: us ❤️", FAMILY, "Mum_Dad_ us ❤", True),
-        ("Family", FAMILY, "Familie", False),
-        ("+491700000001", ANNA, "+49 170 0000001", True),
-        ("+491700000001", ANNA, "\u202a+49\u00a0170\u20110000001\u202c", True),
-        ("Family", "telegram:17", "Family", False),
-        ("+491700000001", ANNA, "+49 170 0000009", False),
-        ("+491700000001", ANNA, "Anna", True),
-        ("Anna", ANNA, "+49 170 0000001", True),
-        ("~Anna", ANNA, "Anna Müller", True),
-        ("Anna", ANNA, "Ben", False),
+        ("Family", FAMILY, "Family", "Family"),
+        ("Fam\u00edlia", FAMILY, "Fami\u0301lia", "Fam\u00edlia"),
+        ("Mum/Dad: us ❤️", FAMILY, "Mum_Dad_ us ❤", "Mum/Dad: us ❤️"),
+        ("Family", FAMILY, "Familie", None),
+        ("+491700000001", ANNA, "+49 170 0000001", "+491700000001"),
+        ("+491700000001", ANNA, "\u202a+49\u00a0170\u20110000001\u202c", "+491700000001"),
+        ("Family", "telegram:17", "Family", None),
+        ("+491700000001", ANNA, "+49 170 0000009", None),
+        ("+491700000001", ANNA, "Anna", "Anna"),
+        ("Anna", ANNA, "+49 170 0000001", "Anna"),
+        ("~Anna", ANNA, "Anna Müller", "Anna Müller"),
+        ("Anna", ANNA, "Ben", None),
     ],
 )
-def test_an_exported_chat_is_known_by_its_title_or_number(title: str, chat_id: str, export: str, same: bool) -> None:
-    """Titles agree as file names write them; a chat without a name is known by its number, or by the moment alone."""
+def test_an_exported_chat_is_known_by_its_title_or_number(title: str, chat_id: str, export: str, called: str | None) -> None:
+    """Titles agree as file names write them; a chat without a name is known by its number, or by the moment alone, and gets the name."""
     sent = Sent(FAMILY, "x", 1)
     known = in_database(sent, chat=title, chat_id=chat_id)
     said = msgspec.structs.replace(in_iphone_export(sent), chat=export, chat_id=f"export:{export}")
     for both in ([known, said], [said, known]):
         notes = Nights().night(both).notes
-        assert len(notes) == (1 if same else 2)
-        assert {one.chat for one in notes if one.message_id} == {title}
+        assert len(notes) == (1 if called else 2)
+        assert {one.chat for one in notes if one.message_id} == {called or title}
 
 
 def test_an_export_made_under_an_old_title_is_of_the_chat_that_had_it() -> None:

@@ -259,3 +259,17 @@ def test_a_secret_never_shows_itself(secret_file: Path) -> None:
     found = read_secret_file(secret_file, {})
     assert f"{found} {found!r} {found:>9}" == "*** *** ***"
     assert found.reveal() == SECRET
+
+
+def test_of_a_sources_key_the_cure_names_the_sources_settings(memory: Memory) -> None:
+    """What is wrong with the key of a source never sends anybody to the settings of the repository."""
+    failing = script("raise SystemExit(3)")
+    for command in (failing, "", "/nowhere/x", script("pass")):
+        with pytest.raises(UsageError) as caught:
+            run_secret_command(command, {}, "key")
+        assert "key command" in caught.value.message
+        assert "password" not in caught.value.message + caught.value.hint
+    keyring.set_keyring(keyring.backends.fail.Keyring())  # type: ignore[no-untyped-call]
+    with pytest.raises(UsageError, match="no keyring") as without:
+        read_keyring("whatsapp", "key")
+    assert without.value.hint == "use key_command or key_file instead"

@@ -22,11 +22,13 @@ from backup_tool.sources.tree import Tree
 from tests.fuzz import Target
 from tests.generators.chatstorage import ChatStorage, contacts, lids
 from tests.generators.iphone_backup import CHANGED, WHATSAPP, IPhoneBackup, encrypt
+from tests.generators.voice_memos import Recordings
 
 _ANNA, _LID, _FAMILY = "491700000001@s.whatsapp.net", "98765432109876@lid", "120363000000000001@g.us"
 _FILE = f"Media/{_FAMILY}/a/b/ab000000-fd7d-4a7e-9d5c-0123456789ab.opus"
 _KEY = bytes(range(32))
 _QUICK = 10_000
+_MEMOS, _MEMO = "AppDomainGroup-group.com.apple.VoiceMemos.shared", "20260303 140500-1A2B3C4D.m4a"
 
 
 def _unless_unreadable(read: Callable[[bytes], object]) -> Callable[[bytes], object]:
@@ -108,6 +110,27 @@ def _backup(name: str) -> Callable[[bytes], object]:
     return target
 
 
+def _memos(data: bytes) -> object:
+    """A device backup with recordings, their database made of the input."""
+    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as workdir:
+        backup = IPhoneBackup(Path(name, "b"))
+        backup.put(_MEMOS, f"Recordings/{_MEMO}", b"\0\0\0\x08ftyp")
+        backup.put(_MEMOS, "Recordings/CloudRecordings.db", data)
+        tree = Tree(os.fsencode(backup.close()))
+        source = IPhoneSource("phone", tree, [""], Path(workdir), list)
+        assert len(list(source.scan())) == 1
+        return _go_through(source)
+
+
+def _memos_database() -> bytes:
+    with tempfile.TemporaryDirectory() as name:
+        memos = Recordings(Path(name))
+        memos.memo(_MEMO, title="Grandma")
+        memos.memo(None, title="far away")
+        memos.close()
+        return Path(name, "CloudRecordings.db").read_bytes()
+
+
 def _databases() -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -155,5 +178,6 @@ TARGETS: dict[str, Target] = {
     "metadata": (_fields, [b"\x88\x01\x02\x12\x03abc\x0d\x01\x02\x03\x04\x11\x01\x02\x03\x04\x05\x06\x07\x08"]),
     "database": (_read_database, list(_DATABASES.values())),
     "manifest": (_backup("Manifest.db"), [_BACKUP["Manifest.db"]]),
+    "memos": (_memos, [_memos_database()]),
     "about": (_backup("Manifest.plist"), [_BACKUP["Manifest.plist"]]),
 }

@@ -83,6 +83,9 @@ def _zips() -> list[bytes]:
         seeds.append(zipped(WRITERS[language], "Anna", lines, files)[1])
     lines, files = _chat("android german")
     text = {"a/WhatsApp Chat mit Anna.txt": WRITERS["android german"].text(lines), "b/WhatsApp Chat - Ben.zip": b"PK"}
+    lines, files = _chat("iphone chinese")
+    folders = {f"{who}/_chat.txt": WRITERS["iphone chinese"].text(lines) for who in ("WhatsApp Chat - Anna (1)", "Ben")}
+    seeds.append(packed({**folders, "Ben/Memo": b"OggS" + bytes(40), "Ben/PTT-20240116-WA0003": b"ID3", "Ben/LICENSE": b"x"}))
     return [*seeds, packed({**text, **{"a/" + name: data for name, data in files.items()}}, deflated=False)]
 
 

@@ -175,6 +175,10 @@ WRITERS = {
     "android chinese": Writer(
         "android", "{yyyy}/{m}/{d} {half}{h}:{MM} - ", "{name} (附件)", "<Media omitted>", "WhatsApp Chat with {}", ("上午", "下午")
     ),
+    "android tamil": Writer(
+        "android", "{d}/{m}/{yyyy}, {half} {h}:{MM} - ", "{name} (கோப்பு இணைக்கப்பட்டுள்ளது)", "<Media omitted>", "WhatsApp Chat with {}",
+        ("முற்பகல்", "பிற்பகல்"),
+    ),
     "android, sizes": Writer(
         "android", "{dd}/{mm}/{yyyy}, {HH}:{MM} - ", "{name} (file attached) (3 KB)", "<Media omitted>", "WhatsApp Chat with {}"
     ),

@@ -33,6 +33,7 @@ class Chat:
     files: dict[str, bytes] = field(default_factory=dict)
     dated: str = "both"
     """"both", or "local" as in exports of before 2021, which have no `date_unixtime`."""
+    first: datetime = FIRST
 
     def text(self, number: int, words: object = "hello", **more: Any) -> None:
         """A message without a file, one of the many that are of no interest."""
@@ -63,10 +64,9 @@ class Chat:
         body |= {"from": sender[0], "from_id": sender[1], "text": "", "text_entities": []}
         self.messages.append({key: value for key, value in (body | more).items() if value is not None or key == "from"})
 
-    @staticmethod
-    def sent(number: int) -> datetime:
-        """When a message of this number was sent: an hour after the one before it."""
-        return FIRST + timedelta(hours=number)
+    def sent(self, number: int) -> datetime:
+        """When a message of this number was sent: an hour after the one before it, before a group was made a supergroup as well."""
+        return self.first + timedelta(hours=number if number > 0 else number + 10**9)
 
     def told(self, media: str = "") -> dict[str, Any]:
         """The chat's object; `media` goes before the paths of its files."""

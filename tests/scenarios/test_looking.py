@@ -13,8 +13,8 @@ from tests.scenarios.album import MUELLER, ZOE, Album
 
 RECORD = [
     "id", "blobs", "size", "media_type", "kind", "chat", "chat_id", "message_id", "sender", "sender_id", "from_me", "sent_at",
-    "sent_at_from", "zone", "duration", "starred", "forwarded", "transcript", "original_path", "mtime_ns", "path", "found", "first_seen",
-    "missing_since", "damaged", "source", "host", "hosts",
+    "sent_at_from", "zone", "duration", "starred", "forwarded", "transcript", "title", "original_path", "mtime_ns", "path", "found",
+    "first_seen", "missing_since", "damaged", "source", "host", "hosts",
 ]  # fmt: skip
 IN_ORDER = ["zoe", "ben", "mine", "keys", "found", "twin", "other twin", "cut", "video", "memo"]
 FAMILYS, ANNAS = ["zoe", "ben", "mine"], ["twin", "other twin", "cut", "video"]
@@ -33,7 +33,7 @@ def test_a_record_tells_everything_that_is_known(album: Album) -> None:
         "id": album.ids["zoe"], "blobs": [album.ids["zoe"]], "size": len(made.data), "media_type": "audio/ogg; codecs=opus",
         "kind": "voice", "chat": "Family", "chat_id": FAMILY, "message_id": "3EB00000", "sender": "Zoë Núñez", "sender_id": ZOE,
         "from_me": False, "sent_at": "2024-03-01T08:00:00.123Z", "sent_at_from": "message", "zone": None, "duration": 2.5,
-        "starred": True, "forwarded": False, "transcript": None, "original_path": made.original_path,
+        "starred": True, "forwarded": False, "transcript": None, "title": None, "original_path": made.original_path,
         "mtime_ns": made.location.stat().st_mtime_ns,
         "found": [{"source": "phone", "path": made.location.relative_to(album.world.folder / "phone").as_posix()}],
         "missing_since": None, "damaged": None, "source": "phone", "host": host, "hosts": [host],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from datetime import datetime
 from itertools import permutations
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.generators.chat_export import WRITERS, Line, voice_name, zipped
 from tests.generators.chatstorage import ChatStorage
 from tests.generators.iphone_backup import WHATSAPP, IPhoneBackup
 from tests.generators.msgstore import Msgstore
+from tests.generators.ogg import opus_note
 from tests.parts import needs
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import World
@@ -358,3 +360,99 @@ def test_a_file_that_an_export_names_twice_is_two_notes_night_after_night(world:
     assert [note["sent_at"] for note in world.records()] == [f"2026-03-01T{hour}:17:00Z" for hour in ("08", "09", "21")]
     again = world.run()
     assert (again["notes"], again["new"], again["bytes_read"]) == (3, 0, 0)
+
+
+@pytest.mark.parametrize("memory", ["state", "records"])
+def test_times_without_a_zone_stay_what_they_are_when_this_machine_moves(world: World, memory: str) -> None:
+    """They are read in the zone of the first scan, also of a newer export, also without the state folder; a setting overrules it."""
+    store = phone(world.folder / "phone", notes=4, with_database=False)
+    named = world.folder / "recorder/AUDIO-2026-03-01-10-11-12.opus"
+    named.parent.mkdir()
+    named.write_bytes(opus_note(2, 99))
+    first = export(world.folder / "exports", store.made[:3], "Family", writer=ANDROID)
+    parts = "".join(f'[sources.{name}]\npath = "{world.folder / name}"\n' for name in ("exports", "recorder"))
+    world.configure(parts)
+    world.run(env={"TZ": "Europe/Berlin"})
+    known = world.records()
+    assert {note["zone"] for note in known} == {"Europe/Berlin"}
+    if memory == "records":
+        shutil.rmtree(world.folder / "state")
+    result = world.run(env={"TZ": "America/Lima"})
+    assert (result["new"], told(world.records())) == (0, told(known))
+    first.unlink()
+    export(world.folder / "exports", store.made, "Family", writer=ANDROID, name="WhatsApp Chat mit Family (1).zip")
+    result = world.run(env={"TZ": "Asia/Tokyo"})
+    assert (result["notes"], result["new"], result["gone"]) == (5, 1, 0)
+    assert {note["zone"] for note in world.records()} == {"Europe/Berlin"}
+    world.configure(parts.replace('exports"\n', 'exports"\ntimezone = "Asia/Kolkata"\n'))
+    assert world.run()["notes"] == 5
+    assert [note["sent_at"] for note in world.records()][:2] == ["2026-03-01T02:30:00Z", "2026-03-01T03:30:00Z"]
+
+
+@pytest.mark.parametrize("order", [("exports", "phone"), ("phone", "exports")])
+def test_a_phone_without_contacts_takes_no_name_from_a_chat(world: World, order: tuple[str, str]) -> None:
+    """The title of its export is the chat's name, in all its notes, whichever was met first; with the contacts, what those say."""
+    store = phone(world.folder / "phone", notes=4, with_database=False)
+    write_messages(store, {ANNA: store.made[:3], BEN: store.made[3:]}, {})
+    export(world.folder / "exports", store.made[:2], "Anna Müller")
+    (world.folder / "names.csv").write_text("")
+    configure(world, "exports", "phone")
+    for name in (*order, "phone"):
+        world.run(name)
+    notes = world.records()
+    assert [(note["chat"], note["chat_id"]) for note in notes] == [("Anna Müller", ANNA)] * 3 + [("+491700000002", BEN)]
+    assert world.records("--chat", "anna") == notes[:3]
+    assert [row["chat"] for row in world.backup("chats", "--json").json if row["chat_id"] == ANNA] == ["Anna Müller"] * len(
+        {note["source"] for note in notes[:3]}
+    )
+    later = store.put(store.made[3].original_path.replace("WA0003", "WA0009"), opus_note(2, 77), store.made[3].sent)
+    write_messages(store, {ANNA: [*store.made[:3], later], BEN: store.made[3:4]}, {})
+    world.run("phone")
+    assert [note["chat"] for note in world.records("--chat", ANNA)] == ["Anna Müller"] * 4
+    (world.folder / "names.csv").write_text("+491700000001,Annie\n")
+    world.configure(world.settings.read_text() + f'contacts = "{world.folder / "names.csv"}"\n')
+    world.run("phone")
+    assert [note["chat"] for note in world.records("--chat", "Anna Müller")] == ["Annie"] * 4
+
+
+def test_a_relatives_export_is_not_filed_under_my_chat_of_the_same_title(world: World) -> None:
+    """Everybody has a "Mama": two sources' chats of one title are one only when a note of both says so, or where one source has both."""
+    mine = phone(world.folder / "phone", notes=3, with_database=False)
+    write_messages(mine, {BEN: mine.made}, {})
+    (world.folder / "names.csv").write_text("+491700000002,Mama\n")
+    [his] = phone(world.folder / "his", notes=1, with_database=False).made
+    other = replace(his, data=opus_note(2, 50))
+    export(world.folder / "bens", [other], "Mama")
+    configure(world, "bens", "phone")
+    world.configure(world.settings.read_text() + f'contacts = "{world.folder / "names.csv"}"\n')
+    world.run()
+    assert sorted((note["chat_id"], note["source"]) for note in world.records()) == [(BEN, "phone")] * 3 + [("export:Mama", "bens")]
+    assert "2 chats match" in world.backup("list", "--chat", "Mama", code=2).told
+    assert [note["id"] for note in world.records("--chat", "export:Mama")] == [digest(other.data)]
+    assert len(world.records("--chat", BEN)) == 3
+    export(world.folder / "bens", [other, mine.made[1]], "Mama")
+    assert world.run()["notes"] == 4
+    assert {note["chat_id"] for note in world.records("--chat", "Mama")} == {BEN}
+    assert len(world.records("--chat", "export:Mama")) == 4
+    shutil.move(world.folder / "bens/WhatsApp Chat - Mama.zip", world.folder / "aside.zip")
+    world.run(code=3)
+    assert {note["chat_id"] for note in world.records()} == {BEN}
+
+
+@pytest.mark.parametrize(("senders", "numbers"), [(("Anna", "Anna"), (1, 2)), (("Anna", "Ben"), (1, 2)), (("Anna", "Ben"), (1, 1))])
+def test_one_recording_sent_twice_in_one_minute_is_two_notes(world: World, senders: tuple[str, str], numbers: tuple[int, int]) -> None:
+    """By two people, or in two files: each message of an exported chat is listed, night after night, and of a newer export no more."""
+    files = [f"PTT-20260301-WA{number:04}.opus" for number in numbers]
+    (world.folder / "exports").mkdir()
+    lines = [Line(datetime(2026, 3, 1, 14, 5), who, file=file) for who, file in zip(senders, files, strict=True)]
+    lines += [Line(datetime(2026, 3, 1, 15, 5), who, "x") for who in ("Ben", "Cem")]
+    own, data = zipped(ANDROID, "Family", lines, dict.fromkeys(files, opus_note(2, 7)))
+    (world.folder / "exports" / own).write_bytes(data)
+    configure(world, "exports")
+    for again in (0, 1, 2):
+        if again == 2:
+            (world.folder / "exports" / own.replace(".zip", " (1).zip")).write_bytes(data)
+        result = world.run()
+        assert (result["notes"], result["new"]) == (2, 0 if again else 2)
+        assert sorted(note["sender"] for note in world.records()) == sorted(senders)
+    assert [len(note["found"]) for note in world.records()] == [2, 2]

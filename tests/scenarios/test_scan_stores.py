@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.generators import android, telegram, voice_memos
+from tests.generators.iphone_backup import WHATSAPP, IPhoneBackup
 from tests.generators.msgstore import Msgstore
 from tests.generators.ogg import opus_note
 from tests.generators.sounds import encoded
@@ -123,7 +124,7 @@ def test_the_usual_places_are_looked_at(world: World, phone: Path) -> None:
     """Without knowing any path, a person learns which stores this machine has, and the command that archives one."""
     home = world.folder / "home"
     empty = world.backup("scan", "--all")
-    assert empty.text.startswith("no message store was found: none of the usual places is there")
+    assert empty.text.startswith("no message store was found: none of the usual places is there (~/Downloads, ")
     (home / "Downloads").mkdir()
     (home / "Downloads/song.mp3").write_bytes(encoded("mp3", 1))
     assert f"looked at {home}/Downloads" in world.backup("scan", "--all").text
@@ -136,6 +137,39 @@ def test_the_usual_places_are_looked_at(world: World, phone: Path) -> None:
     assert [(store["type"], store["notes"]) for store in stores] == [
         ("telegram", 1), ("voice-memos", 0), ("whatsapp-android", 4), ("folder", 1),
     ]  # fmt: skip
+
+
+def test_a_link_in_a_usual_place_is_said(world: World, phone: Path) -> None:
+    """Where a usual place only has a link to a store, the person is told to name what it leads to."""
+    (world.folder / "home/Sync").mkdir(parents=True)
+    (world.folder / "home/Sync/iph").symlink_to(phone)
+    for words in (("--all",), ("home/Sync",), ("home/Sync", "--show", "stores")):
+        ended = world.backup("scan", *words, code=0 if words == ("--all",) else 2)
+        assert "iph is a symbolic link, which is not followed: name the place that it leads to" in ended.told
+
+
+def test_a_key_that_cannot_be_had_costs_only_its_source(world: World, phone: Path) -> None:
+    """Of several sources in the settings, one whose key is away is named with what to do, and the others are scanned."""
+    backup = IPhoneBackup(world.folder / "iphone", password="word")
+    backup.put(WHATSAPP, "Message/Media/4917@s.whatsapp.net/a/b/ab120000-fd7d-4a7e-9d5c-0123456789ab.opus", opus_note(1))
+    backup.close()
+    world.configure(
+        f'[sources.iphone]\npath = "{world.folder}/iphone"\nkey_file = "{world.folder}/away"\n[sources.phone]\npath = "{phone}"\n'
+    )
+    ended = world.backup("scan", code=3)
+    assert "phone (telegram): 1 note" in ended.text
+    assert f"the key file {world.folder}/away cannot be read" in ended.told
+    assert "look at its path" in ended.told
+
+
+def test_a_store_that_is_named_itself_bears_its_name(world: World) -> None:
+    """A problem with the folder that was named is told under that folder's name, by scan and by run."""
+    backup = IPhoneBackup(world.folder / "iphone", password="word")
+    backup.put(WHATSAPP, "Message/Media/4917@s.whatsapp.net/a/b/ab120000-fd7d-4a7e-9d5c-0123456789ab.opus", opus_note(1))
+    backup.close()
+    rows = world.backup("scan", "iphone", "--show", "unreadable", "--json", code=3).json
+    assert [(row["path"], row["reason"].partition(",")[0]) for row in rows] == [("iphone", "encrypted")]
+    assert [error["path"] for error in world.run("iphone", code=3)["errors"]] == ["iphone"]
 
 
 def test_a_usual_place_that_may_not_be_read_is_said(world: World) -> None:
@@ -158,5 +192,5 @@ def test_nothing_recognised_says_where_stores_usually_are(world: World) -> None:
     (world.folder / "letters").mkdir()
     ended = world.backup("scan", "letters", code=2)
     assert "nothing recognised in" in ended.told
-    for word in ("iPhone", "Telegram", "Voice Memos", "exported WhatsApp chat", "backup scan --all"):
+    for word in ("iPhone", "Telegram", "Voice Memos", "exported WhatsApp chat", "usually find them in ~/Downloads, ", "backup scan --all"):
         assert word in ended.told

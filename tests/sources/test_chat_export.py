@@ -240,7 +240,14 @@ def test_files_with_any_name_are_found_by_it(tmp_path: Path) -> None:
         ("x.zip", "Anna ile WhatsApp Sohbeti.txt", "Anna"),
         ("x.zip", "Konuşma WhatsApp Ekip.txt", "Konuşma WhatsApp Ekip"),
         ("Our holidays.zip", "_chat.txt", "Our holidays"),
-        ("Our holidays.zip", "deeper/_chat.txt", "Our holidays"),
+        ("Our holidays.zip", "deeper/_chat.txt", "deeper"),
+        ("Archive.zip", "all/WhatsApp Chat - Anna/_chat.txt", "Anna"),
+        ("WhatsApp Chat - Anna.zip", "out/_chat.txt", "Anna"),
+        ("WhatsApp Chat mit Klasse (1).zip", "WhatsApp Chat mit Klasse (1).txt", "Klasse (1)"),
+        ("WhatsApp Chat mit Klasse (1) (2).zip", "WhatsApp Chat mit Klasse (1).txt", "Klasse (1)"),
+        ("WhatsApp Chat mit Klasse (1).zip", "WhatsApp Chat mit Klasse.txt", "Klasse"),
+        ("WhatsApp Chat mit Klasse.zip", "WhatsApp Chat mit Klasse (1).txt", "Klasse"),
+        ("x.zip", "WhatsApp Chat mit Klasse (1).txt", "Klasse (1)"),
     ],
 )
 def test_a_chat_is_called_as_the_export_calls_it(zip_name: str, text_name: str, title: str, tmp_path: Path) -> None:
@@ -252,6 +259,31 @@ def test_a_chat_is_called_as_the_export_calls_it(zip_name: str, text_name: str, 
     taken = take(tmp_path)
     assert {(note.chat, note.chat_id) for note in taken.notes} == {(title, f"export:{title}")}
     assert {note.from_me for note in taken.notes} == ({True, False} if title == "Anna" else {None})
+
+
+@pytest.mark.parametrize(
+    ("folder", "text_name", "title"),
+    [
+        ("WhatsApp Chat mit Klasse (1)", "WhatsApp Chat mit Klasse (1).txt", "Klasse (1)"),
+        ("WhatsApp Chat mit Klasse", "WhatsApp Chat mit Klasse (1).txt", "Klasse"),
+        ("Downloads", "WhatsApp Chat mit Klasse (1).txt", "Klasse"),
+    ],
+)
+def test_the_number_of_a_copy_is_no_part_of_a_title(folder: str, text_name: str, title: str, tmp_path: Path) -> None:
+    """In a folder, "(1)" after a text's name is a copy's number, unless the folder bears the same name."""
+    lines, files = conversation(ANDROID)
+    unpacked(tmp_path / folder, ANDROID, "Anna", lines, files)
+    os.rename(tmp_path / folder / "WhatsApp Chat mit Anna.txt", tmp_path / folder / text_name)
+    assert {note.chat for note in take(tmp_path).notes} == {title}
+
+
+def test_a_number_in_a_groups_name_is_told_from_that_of_a_copy_by_the_iphones_text(tmp_path: Path) -> None:
+    """Groups "Klasse (1)" and "Klasse (2)" stay apart where their texts name them, and a second download of "Klasse" is "Klasse"."""
+    for number, (zip_title, said) in enumerate((("Klasse (1)", "Klasse (1)"), ("Klasse (2)", "Klasse (2)"), ("Klasse (3)", "Klasse"))):
+        lines, files = conversation(GERMAN, start=SENT + timedelta(days=number))
+        first = Line(SENT - timedelta(days=1), said, LRM + "Messages and calls are end-to-end encrypted.")
+        share(tmp_path, GERMAN, zip_title, [first, *lines], files)
+    assert {note.chat for note in take(tmp_path).notes} == {"Klasse (1)", "Klasse (2)", "Klasse"}
 
 
 def test_an_iphones_text_knows_the_title_by_itself(tmp_path: Path) -> None:
@@ -274,6 +306,21 @@ def test_dates_that_cannot_be_decided_are_guesses_that_are_named(tmp_path: Path)
     assert warning.startswith(
         'the exported chat "Anna": whether 4/3/24 is 2024-04-03 or 2024-03-04 cannot be told: taken as month/day/year'
     )
+
+
+def test_a_half_of_the_day_that_nobody_knows_is_a_guess_that_is_named(tmp_path: Path) -> None:
+    """Where a word beside some times is not known, those notes keep their message, their time is a guess, and a warning says how many."""
+    names = [f"0000000{hour}-AUDIO-2024-01-{15 + number}-{hour:02}-05-37.opus" for number, hour in enumerate((9, 3, 8))]
+    times = ["上午9:05:37", "半夜3:05:37", "下午8:05:37"]
+    text = "".join(f"[2024/1/{15 + n} {times[n]}] Anna: {LRM}<附件：{name}>\n" for n, name in enumerate(names))
+    unpacked(tmp_path, GERMAN, "Anna", [], {name: opus_note(1) for name in names})
+    (tmp_path / "_chat.txt").write_text(text)
+    taken = take(tmp_path, "UTC")
+    assert [(note.sender, note.sent_at, note.sent_at_from) for note in taken.notes] == [
+        ("Anna", "2024-01-16T03:05:37Z", "guess"), ("Anna", "2024-01-17T20:05:37Z", "message"), ("Anna", "2024-01-15T09:05:37Z", "message")
+    ]  # fmt: skip
+    (warning,) = taken.summary.warnings
+    assert '"半夜" beside the time is not known as morning or afternoon: the time as written is a guess for 1 note;' in warning
 
 
 def test_another_export_of_the_chat_decides_its_dates(tmp_path: Path) -> None:
@@ -410,6 +457,78 @@ def test_several_chats_in_one_zip_stay_apart(tmp_path: Path) -> None:
         ("Anna", "PTT-20240116-WA0002.opus"), ("Zoe", "PTT-20240116-WA0002.opus")
     ]  # fmt: skip
     assert len({taken.data(file) for file in taken.files}) == 2
+
+
+@pytest.mark.parametrize(
+    ("outer", "folders"),
+    [
+        ("Archive.zip", {"WhatsApp Chat - Anna": "Anna", "WhatsApp Chat - Zoe": "Zoe"}),
+        ("WhatsApp Chats.zip", {"Anna": "Anna", "Zoe": "Zoe"}),
+        ("WhatsApp Chat - Zoe.zip", {"": "Zoe", "sent by Zoe/Anna": "Anna"}),
+    ],
+)
+def test_several_unpacked_iphone_exports_in_one_zip_stay_apart(outer: str, folders: dict[str, str], tmp_path: Path) -> None:
+    """Where every text is called `_chat.txt`, a chat is called as its own folder in the zip: the zip's name is that of none of several."""
+    inside: dict[str, bytes] = {}
+    for number, folder in enumerate(folders):
+        lines, files = conversation(GERMAN, 1, SENT + timedelta(days=number))
+        above = folder + "/" if folder else ""
+        inside |= {f"{above}_chat.txt": GERMAN.text(lines), **{above + name: data for name, data in files.items()}}
+    (tmp_path / outer).write_bytes(packed(inside))
+    assert [note.chat for note in take(tmp_path).notes] == list(folders.values())
+
+
+BARE = ["AUD-20240116-WA0003.", "PTT-20240116-WA0005", "Aufnahme", "Memo 12.03.2024"]
+
+
+@pytest.mark.parametrize("zip_it", [True, False])
+def test_audio_without_suffix_is_taken_once_and_never_passed_over(zip_it: bool, tmp_path: Path) -> None:
+    """Audio whose name has no suffix, or ends in a dot, is a note of its message, in a zip as in a folder, and left to no other source."""
+    lines = [Line(SENT, "Anna", file=name) for name in [*BARE, "PTT-20240116-WA0007", "LICENSE"]]
+    files = {**{name: opus_note(1, seed=number) for number, name in enumerate(BARE)}, "LICENSE": b"All rights reserved\n"}
+    if zip_it:
+        share(tmp_path, ANDROID, "Anna", lines, files)
+    else:
+        unpacked(tmp_path, ANDROID, "Anna", lines, files)
+    taken = take(tmp_path)
+    assert {note.original_path: note.sender for note in taken.notes} == dict.fromkeys(BARE, "Anna")
+    assert sorted(taken.data(file) for file in taken.files) == sorted(files[name] for name in BARE)
+    assert [note.original_path for note in taken.summary.missing] == ["PTT-20240116-WA0007"]
+    assert (taken.summary.orphans, taken.summary.problems) == (0, [])
+    tree = Tree(os.fsencode(tmp_path))
+    for folder in tree.walk("", Summary()):
+        ChatExportRecogniser().look(tree, folder)
+        assert [entry.name for entry in folder.files] == ([] if zip_it else ["LICENSE"])
+
+
+def test_a_file_without_suffix_that_cannot_be_looked_into_is_named(tmp_path: Path) -> None:
+    """Whether a damaged file without suffix is audio cannot be told, so it is named rather than passed over."""
+    data = bytearray(packed(with_text({"Aufnahme": opus_note(1)}), deflated=False))
+    data[data.index(b"OggS", data.index(b"Aufnahme")) + 20] ^= 1
+    taken = hostile(tmp_path, data)
+    assert taken.summary.problems == [
+        Problem("WhatsApp Chat - Anna.zip/Aufnahme", "damaged in the zip: its checksum is not the one on record")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"<html>sign in</html>", "no zip file, or its beginning is damaged: copy it again, or export the chat again"),
+        (b"", "no zip file, or its beginning is damaged: copy it again, or export the chat again"),
+        (packed({}), "holds no file: copy it again, or export the chat again"),
+        (packed({"__MACOSX/._x": b"x"}), "holds no file: copy it again, or export the chat again"),
+    ],
+)
+def test_what_is_called_an_export_and_is_none_is_told(data: bytes, reason: str, tmp_path: Path) -> None:
+    """A zip that WhatsApp's name stands on and that cannot be read is a problem by its name, alone or beside others."""
+    (tmp_path / "WhatsApp Chat - Anna.zip").write_bytes(data)
+    (tmp_path / "holiday.zip").write_bytes(data)
+    for count in (0, 4):
+        taken = take(tmp_path)
+        assert taken.summary.problems == [Problem("WhatsApp Chat - Anna.zip", reason)]
+        assert (len(taken.files), taken.summary.warnings) == (count, [])
+        share(tmp_path, GERMAN, "Ben", *conversation(GERMAN))
 
 
 def test_what_is_no_export_is_left_alone(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from backup_tool.models import Chat, Problem, Transcript
+from backup_tool.sources import detect
 from tests.generators import android, sounds
 from tests.generators.android import ANNA, BEN, FAMILY, Store
 from tests.generators.msgstore import Msgstore
@@ -484,6 +485,28 @@ class TestWhichDatabase:
             "Databases/msgstore-2026.db is older than Databases/msgstore.db: it was not used",
             "Databases/msgstore.db.crypt15.db is older than Databases/msgstore.db: it was not used",
         ]
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "Databases/decrypted.db",
+            "Databases/whatsapp.db",
+            "Databases/backup.crypt15.db",
+            "Databases/my-msgstore.db",
+            "messages",
+            "old.bak",
+        ],
+    )
+    def test_a_database_of_any_name_in_the_apps_own_folders_is_read(self, store: Store, name: str) -> None:
+        """What somebody decrypted and called as they liked is known by its tables, in the store's root and its Databases."""
+        path, data = put(store, 1)
+        msgstore = database(store, name)
+        msgstore.message(msgstore.chat(FAMILY, subject="Family"), "A", sent=SENT, file=path, data=data)
+        msgstore.close()
+        for place in (store.root, store.root.parent):
+            found = scan(place)
+            assert (found.note(path).chat, found.summary.problems, found.summary.warnings) == ("Family", [], [])
+        assert [one.description for one in detect(store.root)] == ["WhatsApp on Android, with a database under another name"]
 
     def test_each_account_has_its_own_database(self, tmp_path: Path) -> None:
         """Two apps on one phone each name their own notes, also where both have a file of the same name."""

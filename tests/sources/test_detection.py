@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from backup_tool.config import SOURCE_TYPES
-from backup_tool.errors import UsageError
+from backup_tool.errors import BackupError, Interrupted, Terminated, UsageError
 from backup_tool.models import Secret
 from backup_tool.sources import SourceAbsent, detect, open_source
 from backup_tool.sources.detection import TYPES
-from backup_tool.sources.places import Place, cure, usual_places
+from backup_tool.sources.places import Place, cure, named_places, usual_places
 from tests.generators import android, chat_export, iphone_backup, telegram, voice_memos
 from tests.generators.ogg import opus_note
 from tests.generators.sounds import encoded
@@ -154,6 +154,21 @@ def test_without_its_key_only_the_locked_store_is_left_out(tmp_path: Path) -> No
     assert backup in going.summary.unreadable_folders
 
 
+@pytest.mark.parametrize("ending", [Terminated("terminated"), Interrupted("interrupted")])
+def test_an_ending_is_no_failed_store(tmp_path: Path, ending: BackupError) -> None:
+    """Ctrl-C and a signal to end, while a person is asked for a key, end the whole scan and listing: no store is blamed for it."""
+    for make in (a_telegram_export, a_backup):
+        make(tmp_path)
+
+    def unlock() -> list[Secret]:
+        raise ending
+
+    with pytest.raises(type(ending)):
+        list(open_source(Spec(tmp_path), tmp_path, unlock).scan())
+    with pytest.raises(type(ending)):
+        detect(tmp_path, unlock)
+
+
 def test_a_store_that_fails_does_not_stop_the_others(tmp_path: Path) -> None:
     """A damaged store among several costs its own messages: the others are read, and the damage is a problem."""
     for make in STORES.values():
@@ -186,6 +201,62 @@ def test_a_folder_that_cannot_be_looked_into_is_a_problem() -> None:
     assert len(found.files) == 1
     assert [problem.path for problem in found.summary.problems] == ["closed"]
     assert "closed" in found.summary.unreadable_folders
+
+
+def test_a_link_to_where_a_store_may_be_is_named(tmp_path: Path) -> None:
+    """A link that leads elsewhere is not followed, and that is said, whether a store lies beside it or not; nothing below it counts as
+    gone. One that leads to nothing, to other files or to what is read anyway is not worth a word."""
+    a_telegram_export(tmp_path / "disk")
+    (tmp_path / "disk/notes.txt").touch()
+    links = tmp_path / "MobileSync"
+    links.mkdir()
+    for name, target in (("Backup", "../disk"), ("away", "../nowhere"), ("text", "../disk/notes.txt")):
+        (links / name).symlink_to(target)
+    with pytest.raises(SourceAbsent, match="Backup is a symbolic link, which is not followed: name the place that it leads to"):
+        open_source(Spec(links), tmp_path)
+    a_telegram_export(links)
+    (links / "latest").symlink_to("ChatExport_2026-03-04")
+    (links / "one.json").symlink_to("../disk/ChatExport_2026-03-04/result.json")
+    found = scan(links)
+    assert len(found.files) == 1
+    assert found.summary.warnings == ["Backup and 1 more are symbolic links, which are not followed: name the place that it leads to"]
+    assert (found.summary.unreadable_folders, found.summary.problems) == (["Backup", "one.json"], [])
+
+
+def test_a_closed_folder_is_why_nothing_was_recognised() -> None:
+    """Where the only folder is closed, the message names it, why, and what helps."""
+    with as_ordinary_user() as folder:
+        (folder / "closed").mkdir(mode=0)
+        with pytest.raises(SourceAbsent, match=r"nothing recognised in .*: closed in it cannot be read \(permission denied\)") as caught:
+            open_source(Spec(folder), folder)
+        assert caught.value.hint.startswith(cure())
+
+
+BESIDE: dict[str, tuple[Callable[[Path], None], int]] = {
+    "telegram": (a_telegram_export, 1),
+    "whatsapp-android": (a_phone, 3),
+    "chat-export": (a_zip, 2),
+}
+
+
+@pytest.mark.parametrize("kind", BESIDE)
+def test_audio_beside_a_store_is_left_out_and_said(tmp_path: Path, kind: str) -> None:
+    """Songs beside a messenger's store are not archived by the way: they are counted, and where they were archived before the store came,
+    they do not count as gone."""
+    for path in ("song.mp3", "Podcasts/deep/1.mp3", "Podcasts/2.mp3"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(encoded("mp3", 1))
+    assert len(scan(tmp_path).files) == 3
+    make, notes = BESIDE[kind]
+    make(tmp_path)
+    found = scan(tmp_path)
+    assert (len(found.files), found.source.type) == (notes, kind)
+    assert found.summary.warnings == [
+        "3 audio files lie outside these stores, the first in the folder itself, left out: to archive such too, name their folder as a "
+        "source of its own"
+    ]
+    assert found.summary.complete
+    assert sorted(found.summary.unreadable_folders) == ["Podcasts", "Podcasts/deep", "song.mp3"]
 
 
 def test_a_file_that_is_no_store(tmp_path: Path) -> None:
@@ -308,6 +379,13 @@ def test_a_place_is_looked_at_once(tmp_path: Path) -> None:
     (tmp_path / "Sync").symlink_to(tmp_path / "Downloads")
     (tmp_path / ".config/syncthing/config.xml").write_text('<folder path="~/Downloads/Telegram Desktop">')
     assert usual_places({"HOME": str(tmp_path)}, "linux", tmp_path) == [Place("downloads", tmp_path / "Downloads")]
+
+
+def test_the_usual_places_have_names() -> None:
+    """A person who has none of them is told where they would be: the places of their own system."""
+    assert "~/Library/Application Support/MobileSync/Backup" in named_places({"HOME": "/h"}, "darwin")
+    assert "~/Apple/MobileSync/Backup" in named_places({"USERPROFILE": "/h"}, "win32")
+    assert "~/Downloads" in named_places({"HOME": "/h"}, "linux", Path("/nowhere"))
 
 
 def test_what_helps_on_a_mac() -> None:

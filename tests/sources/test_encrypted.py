@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import tempfile
 import tracemalloc
 import zlib
@@ -16,6 +17,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backup_tool.actions.keys import Ask, keys_of
+from backup_tool.config import SourceSpec
 from backup_tool.errors import Interrupted, UsageError
 from backup_tool.models import Secret
 from backup_tool.sources.base import AudioFile, Summary
@@ -84,6 +87,29 @@ def look(store: Store | Path, *keys: bytes | str, database: Path | None = None) 
         assert os.listdir(workdir) == []
     assert everything(root) == before
     return Seen(files, scan.summary, person.asked)
+
+
+def key_file(path: Path, content: str | bytes, *, mode: int = 0o600) -> Path:
+    """A key in a file."""
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    path.chmod(mode)
+    return path
+
+
+def look_with_files(store: Store, *files: Path, ask: Ask | None = None) -> Seen:
+    """Scan with keys in files, as `--key-file` gives them. Whoever is asked fails the test."""
+    warned: list[str] = []
+    with tempfile.TemporaryDirectory() as workdir:
+        unlock = keys_of(SourceSpec(name="phone", path=store.root), files, {}, ask, warned.append)
+        scan = AndroidSource("phone", Tree(os.fsencode(store.root)), Path(workdir), None, unlock).scan()
+        files_found = list(scan)
+    scan.summary.warnings += warned
+    return Seen(files_found, scan.summary, 0)
+
+
+def never(name: str, kind: str) -> Secret:
+    """Asks nobody."""
+    raise AssertionError(f"{name} was asked for a {kind}")
 
 
 @pytest.fixture
@@ -232,6 +258,24 @@ class TestOpening:
         """Renamed files are known by what is in them."""
         put(store, crypt15(database(), PHONE), name)
         assert look(store, PHONE.digits).chat == "Family"
+
+    @pytest.mark.parametrize("encrypt", ALL)
+    @pytest.mark.parametrize("name", ["Databases/backup.bin", "copy of my phone", "databases/whatsapp.db"])
+    def test_no_name_at_all_is_needed_in_the_apps_own_folders(self, store: Store, encrypt: Encrypt, name: str) -> None:
+        """In a store's root and its Databases an encrypted database is found under any name."""
+        put(store, encrypt(database(), PHONE), name)
+        assert look(store, PHONE.digits, PHONE.key_file).chat == "Family"
+
+    def test_other_files_of_the_apps_own_folders_are_left_alone(self, store: Store) -> None:
+        """Fonts, pictures and databases of something else there are neither opened with a key nor complained of."""
+        put(store, b"\x00\x01\x00\x00" + crypt.noise("font", 5000), "Databases/letters.ttf")
+        put(store, crypt.noise("picture", 5000), "Databases/picture")
+        put(store, b"", "Databases/empty")
+        with sqlite3.connect(store.root / "Databases/places.db") as connection:
+            connection.execute("CREATE TABLE message (body)")
+        connection.close()
+        seen = look(store, PHONE.digits)
+        assert (seen.asked, seen.told, seen.summary.warnings) == (0, [], [])
 
     def test_other_backups_of_the_app_are_left_alone(self, store: Store) -> None:
         """Settings and stickers, which lie beside messages, are neither opened nor complained of."""
@@ -428,6 +472,32 @@ class TestFailing:
             store.put("files/encrypted_backup.key", PHONE.root_file)
             assert look(store).chat == "Family"
 
+    @pytest.mark.parametrize("how", [{"new_kind": crypt.PASSWORD}, {"passkey": True}])
+    def test_a_key_that_was_given_is_tried_even_there(self, store: Store, tmp_path: Path, how: dict[str, Any]) -> None:
+        """The file of a rooted phone opens a backup by password or passkey too; where it does not, the way out is said."""
+        put(store, crypt15(database(), PHONE, **how))
+        seen = look_with_files(store, key_file(tmp_path / "key", PHONE.root_file), ask=never)
+        assert (seen.chat, seen.told, seen.summary.warnings) == ("Family", [], [])
+        seen = look_with_files(store, key_file(tmp_path / "key", OTHER.root_file), ask=never)
+        (warning,) = seen.summary.warnings
+        assert (seen.chat, seen.told, "which only the app itself can use" in warning) == (None, [], True)
+
+    @pytest.mark.parametrize("bad", ["away", "open to others", "empty"])
+    def test_a_key_file_that_cannot_be_used_costs_no_other(self, store: Store, tmp_path: Path, bad: str) -> None:
+        """Of several key files those that can be read are tried; what is wrong with the other is said."""
+        put(store, crypt15(database(), PHONE))
+        other = tmp_path / "old.key"
+        if bad != "away":
+            key_file(other, "" if bad == "empty" else OTHER.digits, mode=0o644 if bad == "open to others" else 0o600)
+        good = key_file(tmp_path / "new.key", PHONE.digits)
+        for files in ((other, good), (good, other)):
+            seen = look_with_files(store, *files)
+            assert (seen.chat, seen.told) == ("Family", [])
+            (warning,) = seen.summary.warnings
+            assert warning.startswith({"away": f"the key file {other} cannot be read", "empty": f"the key file {other} is empty"}.get(
+                bad, f"others may read the key file {other}; make it yours alone: chmod 600 "
+            ))  # fmt: skip
+
     @pytest.mark.parametrize(
         ("encrypt", "cure"),
         [
@@ -538,17 +608,49 @@ class TestChoosing:
         assert seen.summary.warnings == [f"{NEWEST} is older than Databases/msgstore.db: it was not used"]
 
     def test_nobody_is_asked_for_a_key_that_would_not_be_used(self, store: Store) -> None:
-        """A plain database of the same night says as much, so the encrypted one stays closed; one of later days is worth the key."""
+        """A plain database that seems as new leaves the encrypted one closed, which is said; one of later days is worth the question."""
         put(store, database("Plain"), "Databases/msgstore.db")
         encrypted = put(store, crypt15(database(), PHONE), days=0.5)
         seen = look(store, PHONE.digits)
-        assert (seen.chat, seen.asked, seen.summary.warnings) == ("Plain", 0, [])
+        assert (seen.chat, seen.asked, seen.told) == ("Plain", 0, [])
+        assert seen.summary.warnings == [
+            f"{NEWEST} was not opened: Databases/msgstore.db, which is not encrypted, was read and seems to be as new; to be sure, "
+            "give the key of the other"
+        ]
         os.utime(encrypted, (0, SENT / 1000 + 3 * DAY))
         assert look(store, PHONE.digits).asked == 1
         seen = look(store)
         assert [warning.partition(":")[0] for warning in seen.summary.warnings] == [
             f"{NEWEST} is encrypted", f"Databases/msgstore.db, which is not encrypted, was used instead of {NEWEST}",
         ]  # fmt: skip
+
+    @pytest.mark.parametrize("days", [-4000, 0.1])
+    @pytest.mark.parametrize("where", ["given", "lying in the store"])
+    def test_with_its_key_at_hand_the_newer_wins_whatever_file_times_say(
+        self, store: Store, tmp_path: Path, where: str, days: float
+    ) -> None:
+        """Copies lose file times: an encrypted database whose key is there is opened, and the one with the newer message is read."""
+        plain = put(store, database("Plain"), "Databases/msgstore.db")
+        put(store, crypt15(database("Encrypted", sent=SENT + 5000), PHONE), days=days)
+        given = [key_file(tmp_path / "whatsapp.key", PHONE.digits)] if where == "given" else []
+        if not given:
+            store.put("encrypted_backup.key", PHONE.root_file)
+        seen = look_with_files(store, *given)
+        assert (seen.chat, seen.told) == ("Encrypted", [])
+        assert seen.summary.warnings == [f"Databases/msgstore.db is older than {NEWEST}: it was not used"]
+        plain.write_bytes(database("Plain", sent=SENT + 5000))
+        seen = look_with_files(store, *given)
+        assert (seen.chat, seen.told) == ("Plain", [])
+        assert seen.summary.warnings == [f"{NEWEST} has no newer messages than Databases/msgstore.db: it was not used"]
+
+    def test_a_key_that_lies_there_by_chance_makes_nobody_be_asked(self, store: Store) -> None:
+        """A wrong key in the store opens nothing beside a plain database that seems as new, and nobody is asked for a better one."""
+        put(store, database("Plain"), "Databases/msgstore.db")
+        put(store, crypt15(database(), PHONE), days=0.5)
+        store.put("encrypted_backup.key", OTHER.root_file)
+        seen = look(store, PHONE.digits)
+        assert (seen.chat, seen.asked, seen.told) == ("Plain", 0, [])
+        assert f"Databases/msgstore.db, which is not encrypted, was used instead of {NEWEST}" in seen.summary.warnings
 
     def test_a_whole_encrypted_one_replaces_a_damaged_plain_one(self, store: Store) -> None:
         """Even of the same night."""

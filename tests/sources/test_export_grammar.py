@@ -121,6 +121,28 @@ def test_an_unknown_half_of_the_day_is_said_to_be_unknown() -> None:
 
 
 @pytest.mark.parametrize(
+    ("times", "halves", "unknown"),
+    [
+        (["asubuhi 9:05", "mchana 3:05", "mchana 9:05"], ["?", "?", "?"], "mchana"),
+        (["上午9:05", "半夜3:05", "下午3:05"], ["am", "?", "pm"], "半夜"),
+        (["mchana 3:05"], ["?"], "mchana"),
+        (["klo 9.05", "klo 3.05"], ["", ""], ""),
+        (["à 9:05", "à 3:05"], ["", ""], ""),
+        (["um 9:05", "um 3:05"], ["", ""], ""),
+        (["στις 9:05", "στις 3:05"], ["", ""], ""),
+        (["dzień 9:05", "dzień 15:05"], ["", ""], ""),
+    ],
+)
+def test_an_unknown_word_before_the_time_is_no_clock_of_24_hours(times: list[str], halves: list[str], unknown: str) -> None:
+    """A word before the time that may be a half of the day makes the time a guess, unless hours above 12 show that it is none; words that
+    only mean "at" stay without meaning. No message is lost for it.
+    """
+    data = "".join(f"2024/1/{16 + day} {time} - Anna: hello\n" for day, time in enumerate(times)).encode()
+    text = read_text(data, Names([]), ())
+    assert ([message.half for message in text.messages], text.unknown_half) == (halves, unknown)
+
+
+@pytest.mark.parametrize(
     ("line", "author", "what", "name"),
     [
         ("Anna: {L}<attached: {L}a b (1).mp3>", "Anna", "found", "a b (1).mp3"),

@@ -254,6 +254,21 @@ class TestPasswords:
         filled(tmp_path / "b", tmp_path / "work", password=PASSWORD, first_rounds=0).close()
         assert len(iphone(tmp_path / "b", PASSWORD).files) == 3
 
+    @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+    def test_a_password_file_of_windows_opens(self, tmp_path: Path, encoding: str) -> None:
+        """What an editor of Windows puts at the start of a text file is no part of the password."""
+        filled(tmp_path / "b", tmp_path / "work", password="geh\u00e4uft").close()
+        assert len(iphone(tmp_path / "b", "geh\u00e4uft\r\n".encode(encoding)).files) == len(NOTES)
+
+    @pytest.mark.parametrize("length", [4096, 5000])
+    def test_a_manifest_that_was_cut_is_named_with_the_cure(self, tmp_path: Path, length: int) -> None:
+        """A copy that lost the end of its encrypted list says which file it is, and what to do."""
+        filled(tmp_path / "b", tmp_path / "work", password="word").close()
+        os.truncate(tmp_path / "b/Manifest.db", length)
+        (problem,) = iphone(tmp_path / "b", "word").summary.problems
+        assert "its Manifest.db cannot be opened" in problem.reason
+        assert "copy the whole folder again" in problem.reason
+
     def test_no_password_a_wrong_one_and_damage_are_told_apart(self, tmp_path: Path) -> None:
         """Each cause has its own sentence; notes on record from there stay as they are."""
         backup = filled(tmp_path / "b", tmp_path / "work", password=PASSWORD)

@@ -15,7 +15,7 @@ from tests.generators.chatstorage import ChatStorage
 from tests.generators.iphone_backup import WHATSAPP, IPhoneBackup
 from tests.generators.ogg import opus_note
 from tests.sources.apple_stores import ANNA, SENT, Container, found_in, iphone, mac, media
-from tests.sources.stores import as_ordinary_user, everything
+from tests.sources.stores import as_ordinary_user, everything, scan
 
 GROUP = "Library/Group Containers/group.net.whatsapp.WhatsApp.shared"
 NOTE, OTHER = opus_note(1.0, seed=1), opus_note(1.0, seed=2)
@@ -135,6 +135,38 @@ def test_two_copies_of_one_container_are_one(tmp_path: Path, written: str) -> No
     found = mac(tmp_path)
     assert [file.path for file in found.files] == [f"new/Message/{media(1)}", f"old/Message/{media(2)}"]
     assert (found.summary.files, len(found.notes)) == (2, 2)
+
+
+@pytest.mark.parametrize("level", ["Message", "Message/Media", f"Message/Media/{ANNA}"])
+@pytest.mark.parametrize("above", [True, False])
+def test_any_folder_of_the_container_will_do(tmp_path: Path, level: str, above: bool) -> None:
+    """A copy of `Message`, of what is in it or of one chat's folder, named itself or with the folder above, has the same paths and chats as
+    the whole container; without the folder's own name above it a single chat cannot be known."""
+    container = filled(tmp_path / "copy")
+    alone = tmp_path / "alone" / ("some name" if above and "@" not in level else Path(level).name)
+    shutil.copytree(container.folder / level, alone)
+    found = scan(alone.parent if above else alone, "whatsapp-mac")
+    assert found.paths == [f"Message/{media(1)}"]
+    assert [(note.chat_id, note.message_id) for note in found.notes] == [(ANNA, None)]
+    assert (found.read(found.files[0]), found.summary.problems, found.summary.complete) == (NOTE, [], True)
+
+
+@pytest.mark.parametrize("closed", ["Message", "ChatStorage.sqlite"])
+def test_what_is_closed_is_a_problem(closed: str) -> None:
+    """Recordings, or a database, that may not be read are named as such, and never taken for absent."""
+    with as_ordinary_user() as folder:
+        container = filled(folder / "copy")
+        (container.folder / closed).chmod(0)
+        try:
+            found = mac(folder / "copy")
+        finally:
+            (container.folder / closed).chmod(0o700)
+    (problem,) = found.summary.problems
+    assert problem.path == ("Message/Media" if closed == "Message" else closed)
+    assert "permission denied" in problem.reason
+    assert found.summary.unreadable_folders == (["Message/Media"] if closed == "Message" else [])
+    assert found.summary.missing == []
+    assert not any("has no ChatStorage" in warning for warning in found.summary.warnings)
 
 
 def test_links_are_never_followed(tmp_path: Path) -> None:

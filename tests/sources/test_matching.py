@@ -169,6 +169,25 @@ def test_another_stores_file_needs_the_recorded_size(tmp_path: Path) -> None:
     assert [note.message_id for note in found.summary.missing] == ["B"]
 
 
+def test_another_stores_file_without_a_recorded_size_needs_the_recorded_content(tmp_path: Path) -> None:
+    """Another phone gives the same names to other notes: there the hash on record decides, and a note is never told as somebody else's."""
+    ours, theirs = Store(tmp_path / "a/WhatsApp"), Store(tmp_path / "b/WhatsApp")
+    ours.put(f"{WEEK}/PTT-20260303-WA0001.opus", opus_note(1, seed=5))
+    theirs.put(f"{WEEK}/{NAME}", NOTE)
+    theirs.put(f"{WEEK}/PTT-20260303-WA0008.opus", opus_note(4))
+    messages(
+        ours,
+        {"file": f"{WEEK}/{NAME}", "data": NOTE, "file_length": None},
+        {"file": f"{WEEK}/PTT-20260303-WA0008.opus", "data": opus_note(5), "file_length": None},
+        {"file": f"{WEEK}/PTT-20260303-WA0001.opus", "data": opus_note(6), "file_length": None},
+    )
+    found = scan(tmp_path)
+    assert matched(found) == {
+        f"{WEEK}/PTT-20260303-WA0001.opus": ["C"], f"{WEEK}/{NAME}": ["A"], f"{WEEK}/PTT-20260303-WA0008.opus": [None],
+    }  # fmt: skip
+    assert [note.message_id for note in found.summary.missing] == ["B"]
+
+
 def test_the_same_name_in_two_stores_goes_to_its_own(tmp_path: Path) -> None:
     """Old and new root hold different notes under one name: the message goes to its own store's, also when both have the size."""
     new, old = Store(tmp_path / "new/WhatsApp"), Store(tmp_path / "old/WhatsApp")

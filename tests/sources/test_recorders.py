@@ -76,8 +76,22 @@ def test_recorded_calls_beside_whatsapp(tmp_path: Path) -> None:
     storage(tmp_path, {"Recordings/Call/a.amr": amr(1), "Recordings/memo.m4a": encoded("m4a", 1)})
     found = scan(tmp_path)
     assert [file.path.rpartition("/")[2] for file in found.files] == ["PTT-20260301-WA0000.opus", "memo.m4a"]
-    assert "1 recorded call in Recordings/Call left out" in found.summary.warnings[0]
+    assert "1 recorded call in Recordings/Call left out" in "; ".join(found.summary.warnings)
     assert found.summary.complete
+
+
+def test_all_recorded_calls_beside_whatsapp_are_said(tmp_path: Path) -> None:
+    """Beside WhatsApp, each folder of recorded calls is named once with its calls, and they are not counted as other audio."""
+    android.Store(tmp_path / android.CURRENT).voice_notes(1)
+    places = ["Call", "CallRecordings", "PhoneRecord", "Record/Call", "Recordings/Call"]
+    storage(tmp_path, {f"{place}/{name}": amr(1) for place in places for name in ("a.amr", "deep/b.amr")})
+    summary = scan(tmp_path).summary
+    assert summary.warnings == [
+        *(f"2 recorded calls in {place} left out: to archive them too, name that folder as a source of its own" for place in places),
+        "1 audio file lies outside these stores, the first in Music/Album, left out: to archive such too, name their folder as a source of "
+        "its own",
+    ]
+    assert set(places) <= set(summary.unreadable_folders)
 
 
 def test_notes_that_a_database_knows_are_whatsapps(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,16 @@ from hypothesis import strategies as st
 
 from backup_tool.models import Note
 from backup_tool.sources import detect
+from backup_tool.sources.places import cure
 from backup_tool.sources.telegram.stream import Broken, Export
 from tests.generators.ogg import opus_note
 from tests.generators.sounds import encoded, video_note
 from tests.generators.telegram import FIRST, NOT_INCLUDED, TOO_LARGE, UNAVAILABLE, Chat, export_all, export_chat
-from tests.sources.stores import everything, scan
+from tests.sources.stores import as_ordinary_user, everything, scan
 
 
 def moment(number: int) -> str:
-    return f"{Chat.sent(number):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{FIRST + timedelta(hours=number):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def annas() -> Chat:
@@ -41,8 +43,13 @@ def annas() -> Chat:
     return chat
 
 
+def number(note: Note) -> str | None:
+    """The number of a note's message, without what tells it from those of other accounts."""
+    return note.message_id and note.message_id.split()[0]
+
+
 def told(note: Note) -> tuple[object, ...]:
-    return (note.kind, note.chat, note.chat_id, note.message_id, note.sender, note.sender_id, note.from_me, note.sent_at, note.forwarded)
+    return (note.kind, note.chat, note.chat_id, number(note), note.sender, note.sender_id, note.from_me, note.sent_at, note.forwarded)
 
 
 def test_one_chat(tmp_path: Path) -> None:
@@ -51,7 +58,8 @@ def test_one_chat(tmp_path: Path) -> None:
     before = everything(tmp_path)
     found = scan(tmp_path)
     assert (found.source.type, found.source.plain) == ("telegram", True)
-    chat = ("Anna 🌻", "telegram:4711")
+    assert {number(note): note.title for note in found.notes if note.title} == {"4": "Y"}
+    chat = ("Anna 🌻", "telegram:user4711")
     assert sorted(map(told, found.notes), key=lambda row: int(str(row[3]))) == [
         ("voice", *chat, "2", "Anna", "user4711", False, moment(2), False),
         ("voice", *chat, "3", "Zoë", "user99", True, moment(3), True),
@@ -67,7 +75,7 @@ def test_one_chat(tmp_path: Path) -> None:
     summary = found.summary
     assert (summary.complete, summary.problems, summary.warnings, summary.orphans, summary.missing) == (True, [], [], 0, [])
     assert summary.database == "ChatExport_2026-03-04/result.json"
-    assert [(one.chat_id, one.titles) for one in summary.chats] == [("telegram:4711", ["Anna 🌻"])]
+    assert [(one.chat_id, one.titles) for one in summary.chats] == [("telegram:user4711", ["Anna 🌻"])]
     assert everything(tmp_path) == before
 
 
@@ -85,12 +93,12 @@ def test_all_chats_at_any_level(tmp_path: Path, level: str) -> None:
     left.voice(5, opus_note(2, 25), sender=("Choir", "channel7"))
     export_all(tmp_path / "DataExport_2026-03-04", [group, gone, own], left=[left])
     found = scan(tmp_path / level)
-    assert [(note.message_id, note.chat, note.chat_id, note.sender, note.from_me) for note in found.notes] == [
-        ("1", "Family", "telegram:88", "Zoë", True),
-        ("2", "Family", "telegram:88", "Ben", False),
-        ("3", None, "telegram:5", None, False),
-        ("4", "Saved Messages", "telegram:99", "Zoë", True),
-        ("5", "Choir", "telegram:7", "Choir", False),
+    assert [(number(note), note.chat, note.chat_id, note.sender, note.from_me) for note in found.notes] == [
+        ("1", "Family", "telegram:channel88", "Zoë", True),
+        ("2", "Family", "telegram:channel88", "Ben", False),
+        ("3", None, "telegram:user5", None, False),
+        ("4", "Saved Messages", "telegram:user99", "Zoë", True),
+        ("5", "Choir", "telegram:channel7", "Choir", False),
     ]
     assert found.files[0].original_path == "chats/chat_001/voice_messages/audio_1@01-03-2026_10-00-00.ogg"
 
@@ -99,15 +107,15 @@ def test_recordings_that_the_export_left_out(tmp_path: Path) -> None:
     """What export settings left out is counted with who, when and how long, and one word says how to get it."""
     chat = Chat("Anna", 4711, "personal_chat")
     chat.voice(1, opus_note(2, 1))
-    for number, words in enumerate((NOT_INCLUDED, TOO_LARGE, UNAVAILABLE), 2):
-        chat.voice(number, None, file=words, duration_seconds=60 + number, sender=("Anna", "user4711"))
+    for at, words in enumerate((NOT_INCLUDED, TOO_LARGE, UNAVAILABLE), 2):
+        chat.voice(at, None, file=words, duration_seconds=60 + at, sender=("Anna", "user4711"))
     chat.voice(5, None)
     export_chat(tmp_path, chat)
     summary = scan(tmp_path).summary
-    assert [(note.message_id, note.sender, note.sent_at, note.duration, note.chat) for note in summary.not_downloaded] == [
-        (str(number), "Anna", moment(number), 60.0 + number, "Anna") for number in (2, 3, 4)
+    assert [(number(note), note.sender, note.sent_at, note.duration, note.chat) for note in summary.not_downloaded] == [
+        (str(at), "Anna", moment(at), 60.0 + at, "Anna") for at in (2, 3, 4)
     ]
-    assert [(note.message_id, note.original_path) for note in summary.missing] == [("5", "voice_messages/audio_5@01-03-2026_14-00-00.ogg")]
+    assert [(number(note), note.original_path) for note in summary.missing] == [("5", "voice_messages/audio_5@01-03-2026_14-00-00.ogg")]
     (warning,) = summary.warnings
     assert warning.startswith("3 messages came without the recording")
     assert "voice messages" in warning
@@ -123,8 +131,64 @@ def test_what_one_export_lacks_another_has(tmp_path: Path) -> None:
     export_chat(tmp_path / "ChatExport_2026-03-02", early)
     export_chat(tmp_path / "ChatExport_2026-03-03", late)
     found = scan(tmp_path)
-    assert [note.message_id for note in found.notes] == ["1"]
-    assert [note.message_id for note in found.summary.not_downloaded] == ["2"]
+    assert [number(note) for note in found.notes] == ["1"]
+    assert [number(note) for note in found.summary.not_downloaded] == ["2"]
+
+
+def test_two_accounts_in_one_archive(tmp_path: Path) -> None:
+    """Two accounts that each have a message of one number with the same person keep both; no note, and no loss, hides another."""
+    annas, carls = Chat("Ben", 12, "personal_chat"), Chat("Ben", 12, "personal_chat", first=FIRST + timedelta(days=3))
+    for chat, seed in ((annas, 1), (carls, 2)):
+        chat.voice(7, opus_note(2, seed))
+    annas.voice(8, opus_note(2, 3))
+    carls.voice(8, None)
+    carls.voice(9, None, file=NOT_INCLUDED)
+    annas.voice(9, opus_note(2, 4))
+    export_all(tmp_path / "anna/DataExport_1", [annas], owner=1)
+    export_all(tmp_path / "carl/DataExport_1", [carls], owner=2)
+    found = scan(tmp_path)
+    assert len({(note.chat_id, note.message_id) for note in found.notes}) == len(found.notes) == 4
+    assert [(number(note), note.sent_at) for note in found.summary.missing] == [("8", f"{carls.sent(8):%Y-%m-%dT%H:%M:%SZ}")]
+    assert [(number(note), note.sent_at) for note in found.summary.not_downloaded] == [("9", f"{carls.sent(9):%Y-%m-%dT%H:%M:%SZ}")]
+
+
+def test_chats_of_one_number(tmp_path: Path) -> None:
+    """A person, a group and a channel may bear the same number: they are three chats, each with its own notes."""
+    chats = [Chat("Dora", 500, "personal_chat"), Chat("Choir", 500, "private_group"), Chat("Club", 500, "public_supergroup")]
+    for seed, chat in enumerate(chats):
+        chat.voice(8, opus_note(2, seed))
+    export_all(tmp_path, chats)
+    notes = scan(tmp_path).notes
+    assert [(note.chat, note.chat_id) for note in notes] == [
+        ("Dora", "telegram:user500"), ("Choir", "telegram:chat500"), ("Club", "telegram:channel500"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("type_", ["personal_chat", "private_group", "private_supergroup"])
+def test_a_message_is_known_again_in_a_later_export(tmp_path: Path, type_: str) -> None:
+    """A message has one identity in every export of an account: of one chat, of all chats, and made again later."""
+    chat = Chat("Ben", 12, type_)
+    chat.voice(1, opus_note(2, 1), sender=("Ben", "user12"))
+    chat.voice(-999_999_998, opus_note(2, 2), sender=("Zoë", "user99"))
+    export_chat(tmp_path / "a", chat)
+    export_chat(tmp_path / "b", chat)
+    export_all(tmp_path / "c", [chat])
+    assert len({(note.chat_id, note.message_id) for note in scan(tmp_path).notes}) == 2
+
+
+def test_what_a_supergroup_was_before(tmp_path: Path) -> None:
+    """A supergroup numbers its messages for all who export it; those of the group that it once was are told apart by account."""
+    annas, carls = Chat("Club", 5, "private_supergroup"), Chat("Club", 5, "private_supergroup")
+    for chat in (annas, carls):
+        chat.voice(1, opus_note(2, 1))
+    annas.voice(-999_999_990, opus_note(2, 2))
+    carls.first += timedelta(days=3)
+    carls.voice(-999_999_990, opus_note(2, 3))
+    export_all(tmp_path / "anna", [annas], owner=1)
+    export_all(tmp_path / "carl", [carls], owner=2)
+    notes = scan(tmp_path).notes
+    assert sorted(str(number(note)) for note in notes) == ["-999999990", "-999999990", "1", "1"]
+    assert len({note.message_id for note in notes}) == 3
 
 
 def test_times_of_old_exports_are_read_in_this_machines_zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +211,7 @@ def test_files_that_no_message_names(tmp_path: Path) -> None:
     (tmp_path / "ChatExport_1/photos").mkdir()
     (tmp_path / "ChatExport_1/photos/a.jpg").write_bytes(b"\xff\xd8\xff")
     found = scan(tmp_path)
-    assert [(note.kind, note.chat, note.message_id) for note in found.notes] == [
+    assert [(note.kind, note.chat, number(note)) for note in found.notes] == [
         ("audio", None, None), ("voice", "Anna", "1"), ("voice", None, None),
     ]  # fmt: skip
     assert found.notes[2].sent_at_from == "name"
@@ -156,7 +220,7 @@ def test_files_that_no_message_names(tmp_path: Path) -> None:
 
 
 def test_an_export_among_other_things(tmp_path: Path) -> None:
-    """A `result.json` that was moved into a folder with other recordings takes only what is its own; the rest is kept as recordings."""
+    """A `result.json` that was moved into a folder with other recordings takes only what is its own; the rest is left out, and said."""
     chat = Chat("Anna", 4711)
     chat.voice(1, opus_note(2, 1))
     export_chat(tmp_path, chat)
@@ -164,11 +228,11 @@ def test_an_export_among_other_things(tmp_path: Path) -> None:
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters/b.opus").write_bytes(opus_note(1))
     found = scan(tmp_path)
-    assert found.source.type == "telegram + folder"
-    assert sorted((file.path, file.notes[0].chat) for file in found.files) == [
-        ("grandma.m4a", None), ("letters/b.opus", None), ("voice_messages/audio_1@01-03-2026_10-00-00.ogg", "Anna"),
-    ]  # fmt: skip
-    assert [(one.type, one.notes) for one in detect(tmp_path)] == [("telegram", 1), ("folder", 2)]
+    assert found.source.type == "telegram"
+    assert [(file.path, file.notes[0].chat) for file in found.files] == [("voice_messages/audio_1@01-03-2026_10-00-00.ogg", "Anna")]
+    assert found.summary.warnings[0].startswith("2 audio files lie outside these stores")
+    assert {"grandma.m4a", "letters"} <= set(found.summary.unreadable_folders)
+    assert [(one.type, one.notes) for one in detect(tmp_path)] == [("telegram", 1)]
 
 
 def test_an_export_says_what_it_is(tmp_path: Path) -> None:
@@ -190,9 +254,7 @@ def test_a_stopped_export_gives_what_it_has(tmp_path: Path) -> None:
         assert problem.path == "ChatExport_1/result.json"
         assert "in the middle" in problem.reason
         assert found.summary.orphans == sum(note.message_id is None for note in found.notes)
-        assert {note.message_id for note in found.notes} - {None} == {
-            str(n) for n in (2, 3, 4, 5, 6) if n <= whole[:cut].count(b'"id":') - 2
-        }
+        assert {number(note) for note in found.notes} - {None} == {str(n) for n in (2, 3, 4, 5, 6) if n <= whole[:cut].count(b'"id":') - 2}
 
 
 @pytest.mark.parametrize(
@@ -228,7 +290,7 @@ def test_odd_values_are_unknown_and_stop_nothing(tmp_path: Path, odd: dict[str, 
     export_chat(tmp_path / "ChatExport_1", chat)
     found = scan(tmp_path)
     assert len(found.files) == 3
-    assert {"1", "3"} <= {note.message_id for note in found.notes}
+    assert {"1", "3"} <= {number(note) for note in found.notes}
     assert found.summary.problems == []
 
 
@@ -316,3 +378,37 @@ def test_memory_does_not_grow_with_the_export(tmp_path: Path) -> None:
     messages, kilobytes = map(int, done.stdout.split())
     assert messages == count
     assert kilobytes < 16 * 1024
+
+
+def test_half_a_character_stops_nothing(tmp_path: Path) -> None:
+    """Names, titles and paths with half of a character in them, as JSON can have them, become records all the same."""
+    chat = Chat("Anna HALF", 4711, "personal_chat")
+    chat.attach(4, "files/song.mp3", encoded("mp3", 1), media_type="audio_file", title="Song HALF", sender=("Ben HALF", "user12"))
+    chat.voice(5, None, file="voice_messages/HALF.ogg")
+    export = export_chat(tmp_path / "ChatExport_1", chat)
+    export.write_text(export.read_text().replace("HALF", "\\ud800"))
+    found = scan(tmp_path)
+    (note,) = found.notes
+    assert (note.chat, note.title, note.sender) == ("Anna ?", "Song ?", "Ben ?")
+    (lost,) = found.summary.missing
+    assert lost.original_path == "voice_messages/?.ogg"
+
+
+@pytest.mark.parametrize("level", ["", "ChatExport_1"])
+def test_an_export_whose_messages_may_not_be_read(level: str) -> None:
+    """An export whose `result.json` is closed is no folder of just any recordings: they are archived, and what to do is said."""
+    with as_ordinary_user() as folder:
+        chat = Chat("Anna", 4711)
+        chat.voice(1, opus_note(2, 1))
+        export_chat(folder / "ChatExport_1", chat).chmod(0)
+        found = scan(folder / level)
+        (store,) = detect(folder / level)
+    assert found.source.type == store.type == "telegram"
+    assert store.description == "a Telegram export whose list of messages cannot be read"
+    assert [note.kind for note in found.notes] == ["voice"]
+    (problem,) = found.summary.problems
+    assert problem.path.endswith("result.json")
+    assert problem.reason.startswith("not readable: ")
+    assert problem.reason.endswith(cure())
+    assert (found.summary.database, found.summary.orphans) == (None, 0)
+    assert found.summary.unreadable_folders == [problem.path.removesuffix("result.json").rstrip("/")]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backup_tool.sources import detect
+from backup_tool.sources import detect, open_source
+from backup_tool.sources.places import cure
 from tests.generators.sounds import encoded
 from tests.generators.voice_memos import CLOUD, OLD, Recordings
-from tests.sources.stores import everything, scan
+from tests.sources.stores import Spec, as_ordinary_user, everything, scan
 
 ONE, TWO, THREE = (encoded("m4a", 1, seed) for seed in (1, 2, 3))
 NAME = "20260303 140500-1A2B3C4D.m4a"
@@ -29,11 +31,11 @@ def test_memos_of_a_mac(tmp_path: Path, level: str) -> None:
     found = scan(tmp_path / level)
     assert (found.source.type, found.source.plain) == ("voice-memos", True)
     assert [
-        (note.original_path, note.kind, note.chat, note.chat_id, note.message_id, note.from_me, note.sent_at, note.sent_at_from)
+        (note.original_path, note.kind, note.chat, note.chat_id, note.message_id, note.from_me, note.sent_at, note.sent_at_from, note.title)
         for note in found.notes
     ] == [
-        (NAME, "voice", "Voice Memos", "voice-memos", first, True, "2026-03-03T14:05:01Z", "message"),
-        (OTHER, "voice", "Voice Memos", "voice-memos", second, True, "2026-03-03T14:05:02Z", "message"),
+        (NAME, "voice", "Voice Memos", "voice-memos", first, True, "2026-03-03T14:05:01Z", "message", "Grandma"),
+        (OTHER, "voice", "Voice Memos", "voice-memos", second, True, "2026-03-03T14:05:02Z", "message", None),
     ]
     assert [found.read(file) for file in found.files] == [ONE, TWO]
     summary = found.summary
@@ -68,13 +70,33 @@ def test_memos_that_are_only_in_icloud(tmp_path: Path) -> None:
     memos.memo("20260305 090000-00000000.m4a", title="deleted, and gone", ZEVICTIONDATE=700_000_000)
     memos.close()
     summary = scan(tmp_path).summary
-    assert [(note.sent_at, note.duration, note.chat) for note in summary.not_downloaded] == [
-        ("2026-03-03T14:05:02Z", 61.5, "Voice Memos"),
-        ("2026-03-03T14:05:03Z", 2.5, "Voice Memos"),
+    assert [(note.sent_at, note.duration, note.chat, note.title) for note in summary.not_downloaded] == [
+        ("2026-03-03T14:05:02Z", 61.5, "Voice Memos", "First steps"),
+        ("2026-03-03T14:05:03Z", 2.5, "Voice Memos", "Choir"),
     ]
     assert summary.not_downloaded[0].message_id == far
     (warning,) = summary.warnings
     assert warning.startswith("2 memos are only in iCloud (First steps, Choir): open Voice Memos")
+
+
+TITLES: list[tuple[dict[str, Any], str | None]] = [
+    ({"title": "Grandma"}, "Grandma"),
+    ({"title": " Grandma \n", "ZCUSTOMLABELFORSORTING": "Choir"}, "Grandma"),
+    ({"title": None, "ZCUSTOMLABELFORSORTING": "Choir", "ZCUSTOMLABEL": "Kitchen"}, "Choir"),
+    ({"title": "  ", "ZCUSTOMLABEL": "Kitchen"}, "Kitchen"),
+    ({"title": "2026-03-03T14:05:00Z", "ZCUSTOMLABEL": " 2026-03-03T14:05:00Z"}, None),
+    ({"title": "x" * 5000}, "x" * 1000),
+    ({"title": b"Grandma"}, None),
+]
+
+
+@pytest.mark.parametrize(("row", "title"), TITLES, ids=map(str, range(len(TITLES))))
+def test_titles(tmp_path: Path, row: dict[str, Any], title: str | None) -> None:
+    """A memo has the title that its owner gave it, from the newest place that has one; a date is none; an endless one is cut."""
+    memos = Recordings(tmp_path)
+    memos.memo(NAME, ONE, **{"ZCUSTOMLABEL": None, **row})
+    memos.close()
+    assert [note.title for note in scan(tmp_path).notes] == [title]
 
 
 def test_recently_deleted_memos_are_kept(tmp_path: Path) -> None:
@@ -191,3 +213,45 @@ def test_memos_beside_other_recordings(tmp_path: Path) -> None:
         ("voice-memos", "recordings of Apple's Voice Memos", 1),
         ("folder", "a folder of audio files", 2),
     ]
+
+
+@pytest.mark.parametrize("level", ["", "Recordings"])
+def test_a_database_that_may_not_be_read(level: str) -> None:
+    """Where only the database is closed, these are recordings of Voice Memos all the same: they are archived, and what to do is said."""
+    with as_ordinary_user() as folder:
+        memos = Recordings(folder / "Recordings")
+        memos.memo(NAME, ONE)
+        memos.close()
+        (folder / "Recordings" / CLOUD).chmod(0)
+        found = scan(folder / level)
+    assert found.source.type == "voice-memos"
+    assert [(note.chat, note.message_id, note.sent_at_from) for note in found.notes] == [("Voice Memos", None, "name")]
+    (problem,) = found.summary.problems
+    assert problem.path.endswith(CLOUD)
+    assert problem.reason == f"not readable: {cure()}"
+    assert (found.summary.database, found.summary.orphans) == (None, 0)
+
+
+def test_the_zone_of_a_recording_known_by_its_name(tmp_path: Path) -> None:
+    """A moment that only the name of a recording tells is read in the `timezone` of the source."""
+    memos = Recordings(tmp_path)
+    memos.file(NAME, ONE)
+    memos.close()
+    spec = Spec(tmp_path, "voice-memos", timezone="Asia/Kathmandu")
+    (file,) = open_source(spec, tmp_path).scan()
+    assert [(note.sent_at, note.zone) for note in file.notes] == [("2026-03-03T08:20:00Z", "Asia/Kathmandu")]
+
+
+@pytest.mark.parametrize("made", ["VIEW ZCLOUDRECORDING AS", "VIEW ZRECORDING AS"])
+def test_memos_that_a_query_makes_up(tmp_path: Path, made: str) -> None:
+    """A view where the table of memos should be, as no app makes it, is not asked: it might make up memos without end."""
+    memos = Recordings(tmp_path)
+    memos.file(NAME, ONE)
+    memos.close()
+    with closing(sqlite3.connect(tmp_path / CLOUD)) as connection:
+        connection.execute("DROP TABLE ZCLOUDRECORDING")
+        counting = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i AS ZDATE, i || '.m4a' AS ZPATH FROM n"
+        connection.execute(f"CREATE {made} {counting}")
+    summary = scan(tmp_path).summary
+    assert (summary.files, summary.not_downloaded, summary.database) == (1, [], None)
+    assert "not laid out as Voice Memos does" in summary.warnings[0]

@@ -127,7 +127,12 @@ def open_backup(tree: Tree, store: str, workdir: Path, unlock: Unlock) -> Iterat
     keys, manifest_key = _unlocked(tree, store, unlock)
     with ExitStack() as stack:
         if manifest_key:
-            copy = stack.enter_context(_decrypted_copy(tree, {"": (below(store, MANIFEST), manifest_key)}, workdir))
+            try:
+                copy = stack.enter_context(_decrypted_copy(tree, {"": (below(store, MANIFEST), manifest_key)}, workdir))
+            except FileUnreadable as error:
+                raise FileUnreadable(
+                    f"its {MANIFEST} cannot be opened: {error}: copy the whole folder again, or make the backup anew"
+                ) from None
         else:
             copy = stack.enter_context(_plain_copy(tree, {"": below(store, MANIFEST), "-wal": below(store, MANIFEST + "-wal")}, workdir))
         if _head(copy) != SQLITE:
@@ -152,11 +157,11 @@ class OpenBackup:
 
     def has(self, domain: str) -> bool:
         """True where the manifest has any file of a domain."""
-        return next(self.files(domain), None) is not None
+        return next(self._select("domain = ?", domain), None) is not None
 
-    def files(self, domain: str) -> Iterator[BackupFile]:
-        """The files of a domain. Rows with an impossible name are left out."""
-        return self._select("domain = ?", domain)
+    def files(self, domain: str, above: str = "") -> Iterator[BackupFile]:
+        """The files of a domain whose path begins with `above`. Rows with an impossible name are left out."""
+        return self._select("domain = ?1 AND substr(relativePath, 1, length(?2)) = ?2", domain, above)
 
     def find(self, domain: str, path: str) -> BackupFile | None:
         """One file; None where the manifest does not have it."""
@@ -229,7 +234,7 @@ class OpenBackup:
         parts = {beside: file for beside in ("", "-wal") if (file := self.find(domain, path + beside))}
         if "" not in parts:
             yield None
-        elif not os.path.lexists(self._tree.location(self.place(parts[""]))):
+        elif is_absent(self._tree, self.place(parts[""])):
             raise PayloadAbsent("on the backup's list, but not in its folder: the backup was interrupted, or copied in part")
         elif self._keys is None:
             with _plain_copy(self._tree, {beside: self.place(file) for beside, file in parts.items()}, self._workdir) as copy:
@@ -270,6 +275,17 @@ def read_payload(tree: Tree, file: AudioFile, key: bytes, piece: int) -> Iterato
 def below(store: str, path: str) -> str:
     """A path of a store as a path of the tree."""
     return f"{store}/{path}" if store else path
+
+
+def is_absent(tree: Tree, path: str) -> bool:
+    """True where nothing is there. What may not be looked at is not absent: opening it tells why."""
+    try:
+        os.lstat(tree.location(path))
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def head_of(tree: Tree, path: str, length: int) -> bytes:
@@ -357,8 +373,8 @@ def _plain_copy(tree: Tree, parts: dict[str, str], workdir: Path) -> Iterator[Pa
     """A private copy of a database and what lies beside it, each at its own place."""
 
     def opener(beside: str) -> int | None:
-        location = tree.location(parts[beside]) if beside in parts else None
-        return tree.open_file(location) if location and (not beside or os.path.lexists(location)) else None
+        place = parts.get(beside)
+        return None if place is None or (beside and is_absent(tree, place)) else tree.open_file(tree.location(place))
 
     with copied(opener, workdir) as copy:
         yield copy
@@ -371,6 +387,7 @@ def _decrypted_copy(tree: Tree, parts: dict[str, tuple[str, bytes]], workdir: Pa
     try:
         for beside, (place, key) in parts.items():
             _decrypt_to(tree, place, key, folder / f"copy.db{beside}")
+        (folder / "copy.db").touch(0o600)  # an empty one has no key, and is empty here too
         yield folder / "copy.db"
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -12,6 +12,8 @@ iphone-dataprotection). Tags of four letters, each with a length (big-endian) an
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import unicodedata
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -119,12 +121,21 @@ def unwrap(key: bytes, wrapped: bytes) -> bytes | None:
 
 
 def passwords_of(secrets: Iterable[Secret]) -> list[bytes]:
-    """Each password as it may have been typed when encryption was switched on: as it is, without a line's end, and composed (NFC)."""
+    """Each password as it may have been typed when encryption was switched on: without what an editor put around it (a byte order mark, a
+    line's end), composed (NFC), and as it is."""
     forms: dict[bytes, None] = {}
     for secret in secrets:
         raw = secret.reveal_bytes()
-        bare = raw.rstrip(b"\r\n")
+        bare = _without_mark(raw).rstrip(b"\r\n")
         forms |= dict.fromkeys(
             [bare, unicodedata.normalize("NFC", bare.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"), raw]
         )
     return [form for form in forms if form]
+
+
+def _without_mark(raw: bytes) -> bytes:
+    """Text as editors on Windows save it, as UTF-8 without the mark at its start."""
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        with contextlib.suppress(UnicodeDecodeError):
+            return raw.decode("utf-16").encode()
+    return raw.removeprefix(codecs.BOM_UTF8)

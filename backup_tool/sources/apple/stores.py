@@ -20,13 +20,12 @@ from backup_tool.sources.apple.backup import (
 )
 from backup_tool.sources.apple.chatstorage import CHAT_STORAGE, CONTACTS, LIDS
 from backup_tool.sources.apple.iphone import IPhoneSource
-from backup_tool.sources.apple.mac import MEDIA, MacSource
-from backup_tool.sources.base import Summary
+from backup_tool.sources.apple.mac import MESSAGE, MacSource, chats_in
+from backup_tool.sources.base import FileUnreadable
 from backup_tool.sources.tree import Folder, Tree
 
 _BUCKET = re.compile(r"[0-9a-f]{2}")
 _TOP = frozenset([MANIFEST, MANIFEST + "-wal", MANIFEST + "-shm", OLD_MANIFEST, ABOUT_BACKUP, ABOUT_DEVICE, STATUS])
-_CHAT = re.compile(r"[^/@]+@(s\.whatsapp\.net|g\.us|lid|broadcast|newsletter)")
 _DATABASES = frozenset(name + beside for name in (CHAT_STORAGE, CONTACTS, LIDS) for beside in ("", "-wal", "-shm"))
 
 
@@ -61,20 +60,23 @@ class MacRecogniser:
     type = MacSource.type
 
     def look(self, tree: Tree, folder: Folder) -> list[str]:
-        """The folder itself where it holds WhatsApp's database, or folders of chats where that app keeps them."""
-        named = any(entry.name == CHAT_STORAGE for entry in folder.files)
-        database = named and head_of(tree, folder.below(CHAT_STORAGE), 16) == SQLITE
-        if not database and not ("Message" in folder.folders and _holds_chats(tree, folder.below(MEDIA))):
+        """The folder itself where it holds WhatsApp's database, or folders of chats at any level where that app keeps them."""
+        database = any(entry.name == CHAT_STORAGE for entry in folder.files) and _is_database(tree, folder.below(CHAT_STORAGE))
+        chats = chats_in(tree, folder)
+        if not database and chats is None:
             return []
-        folder.folders = [name for name in folder.folders if name != "Message"]
-        folder.files = [entry for entry in folder.files if entry.name not in _DATABASES]
+        taken = {part.split("/")[0] for part in chats[1]} if chats else set()
+        folder.folders = [] if "" in taken else [name for name in folder.folders if name not in taken and name != MESSAGE]
+        folder.files = [entry for entry in folder.files if entry.name not in _DATABASES and "" not in taken]
         return [folder.path]
 
 
-def _holds_chats(tree: Tree, path: str) -> bool:
-    for folder in tree.walk(path, Summary()):
-        return any(_CHAT.fullmatch(name) for name in folder.folders)
-    return False
+def _is_database(tree: Tree, path: str) -> bool:
+    """By content; where that may not be read, by its name, so that the reason is told."""
+    try:
+        return tree.head(path, 16) == SQLITE
+    except FileUnreadable:
+        return True
 
 
 def describe(tree: Tree, store: str) -> str:

@@ -49,7 +49,9 @@ class ChatExportRecogniser:
         if texts:
             found.insert(0, folder.path)
             taken |= {folder.files[number].name for number in texts}
-            taken |= {entry.name for entry in folder.files if is_audio_name(entry.name)}
+            # Just what the source will take, and name where it cannot: other kinds would take the rest a second time.
+            sounds = FolderContainer(tree, folder).audio(Summary(), zone_named(None))
+            taken |= {entry.name for number, entry in enumerate(folder.files) if number in sounds or is_audio_name(entry.name)}
         folder.files = [entry for entry in folder.files if entry.name not in taken]
         return found
 
@@ -60,10 +62,12 @@ def _is_export(tree: Tree, path: str) -> bool:
         if chat_texts(container) or any(is_branded(name) for name in container.inner_zips()):
             return True
     except FileUnreadable:
+        return is_branded(path.rpartition("/")[2])  # so that it is named as what could not be read
+    if not is_branded(container.stem()):
         return False
-    # One that is cut short may have lost its text.
-    branded = is_branded(container.stem())
-    return branded and (container.directory.problem is not None or any(is_note_name(name.rpartition("/")[2]) for name in container.names))
+    # One that is cut short may have lost its text, or everything.
+    damaged = container.directory.problem is not None or not container.names
+    return damaged or any(is_note_name(name.rpartition("/")[2]) for name in container.names)
 
 
 class ChatExportSource:
@@ -150,7 +154,7 @@ class _Store:
         own = _shared_out(container.names, [container.names[number] for number in texts])
         for number, files in zip(texts, own, strict=True):
             try:
-                self.exports.append(read_export(container, number, files, self.audio, above))
+                self.exports.append(read_export(container, number, files, self.audio, above, alone=len(texts) == 1))
             except FileUnreadable as error:
                 summary.problems.append(Problem(above + container.names[number], f"the text of a chat: {error}"))
         if not texts:

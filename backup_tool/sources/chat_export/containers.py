@@ -9,13 +9,21 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Protocol
 
-from backup_tool.audio import VIDEO_SUFFIXES, suffix_of
+from backup_tool.audio import SNIFF_BYTES, UNKNOWN, VIDEO_SUFFIXES, media_type_of, suffix_of
 from backup_tool.models import Note
 from backup_tool.names import folded
 from backup_tool.sources.base import AudioFile, FileUnreadable, Summary
 from backup_tool.sources.chat_export import zips
 from backup_tool.sources.chat_export.grammar import begins_like_a_chat
-from backup_tool.sources.chat_export.names import is_audio_name, is_branded, is_note_name, is_other_media, kind_of, plain_title
+from backup_tool.sources.chat_export.names import (
+    is_audio_name,
+    is_branded,
+    is_note_name,
+    is_other_media,
+    kind_of,
+    plain_title,
+    says_nothing,
+)
 from backup_tool.sources.filenames import Zone, moment_of_name, read_name, time_text
 from backup_tool.sources.listing import Lister, Terms
 from backup_tool.sources.tree import Folder, Tree, refuse, text_of, why
@@ -180,18 +188,27 @@ class ZipContainer:
         found = {}
         for number, member in enumerate(self.members):
             name = member.name.rpartition("/")[2]
-            if not (is_audio_name(name) or (read_name(name)[0] and suffix_of(name) in VIDEO_SUFFIXES)):
+            promised = is_audio_name(name) or (read_name(name)[0] and suffix_of(name) in VIDEO_SUFFIXES)
+            if not (promised or says_nothing(name)):
                 continue
             path = self._place(member)
-            reason = zips.refusal(member)
-            if reason:
-                refuse(summary, path, reason)
+            try:
+                if not promised and not self._sounds(member):
+                    continue
+                if reason := zips.refusal(member):
+                    raise FileUnreadable(reason)
+            except FileUnreadable as error:
+                refuse(summary, path, str(error))
                 continue
             summary.files += 1
             note = _bare_note(name, member.mtime_ns, zone)
             note.original_path = member.name
             found[number] = AudioFile(path, member.name, self._tree.location(self.path), member.size, member.mtime_ns, [note])
         return found
+
+    def _sounds(self, member: zips.Member) -> bool:
+        head = next(zips.read_member(self._tree, self.path, member, self.directory.state, SNIFF_BYTES), b"")
+        return media_type_of(head) != UNKNOWN
 
     def _place(self, member: zips.Member) -> str:
         path = f"{text_of(self.path)}/{member.name}"
@@ -232,6 +249,10 @@ def opened(tree: Tree, path: str, summary: Summary) -> Iterator[Container | None
             container = ZipContainer(tree, path)
         except FileUnreadable as error:
             refuse(summary, path, str(error))
+            yield None
+            return
+        if not container.names and not container.directory.problem:
+            refuse(summary, path, "holds no file: copy it again, or export the chat again")
             yield None
             return
         if container.directory.problem:

@@ -14,7 +14,7 @@ from backup_tool.sources.base import AudioFile, FileUnreadable
 from backup_tool.sources.chat_export import dates
 from backup_tool.sources.chat_export.containers import MOST_TEXT, Container
 from backup_tool.sources.chat_export.grammar import Mention, Message, Text, authors_of, mentions, read_text, voice_of_the_app
-from backup_tool.sources.chat_export.names import Names, clean, day_of, kind_of, plain_title, stable_name, title_in
+from backup_tool.sources.chat_export.names import Names, clean, day_of, kind_of, plain_title, stable_name, title_in, title_of, uncopied
 from backup_tool.sources.filenames import Zone
 
 _FORMS = {"ios": "an iPhone", "android": "an Android phone", "old": "an old phone"}
@@ -57,9 +57,9 @@ class Export:
         return f'exported chat "{shown(self.title)}" of {_FORMS[self.text.style.shape]}{span}{how}'
 
 
-def read_export(container: Container, number: int, own: list[int], audio: Iterable[int], above: str) -> Export:
+def read_export(container: Container, number: int, own: list[int], audio: Iterable[int], above: str, *, alone: bool) -> Export:
     """Read a text of a container. `own` are the files that belong to it, `audio` those of all files that are audio; `above` is the
-    container's path as text, with a slash at its end unless empty. Raises FileUnreadable.
+    container's path as text, with a slash at its end unless empty; `alone`: the container holds no other text. Raises FileUnreadable.
     """
     data = container.text(number, MOST_TEXT + 1)
     if len(data) > MOST_TEXT:
@@ -67,24 +67,27 @@ def read_export(container: Container, number: int, own: list[int], audio: Iterab
     sounds = frozenset(audio)
     text = read_text(data, Names(container.names[one] for one in own), frozenset(at for at, one in enumerate(own) if one in sounds))
     name = container.names[number]
-    title = _title(name.rpartition("/")[2][:-4], container.stem(), text)
+    title = _title(name, container, text, alone=alone)
     return Export(
         container, above + name, name.rpartition("/")[0], title, text, dates.decide(text.messages, text.style, container.newest), own
     )
 
 
-def _title(stem: str, outer: str, text: Text) -> str:
-    """The chat's name: as the app called the text, or the zip or the folder; else as the text itself says; else any of the first."""
+def _title(path: str, container: Container, text: Text, *, alone: bool) -> str:
+    """The chat's name: as the app called the text, its folder in the zip, or what it came in; else as the text itself says; else any name
+    of these. `path` is the text's within the container, whose own name is that of none of several chats in folders.
+    """
+    folder, _, name = path.rpartition("/")
+    outer = [folder.rpartition("/")[2]] if folder else []
+    outer += [container.stem()] if alone or not folder else []
+    own = title_of(voice_of_the_app(text.messages) or "")
     people = authors_of(text.messages)
     people = people if len(people) <= 2 else set()
-    named = title_in(stem, people) or title_in(outer, people)
-    own = voice_of_the_app(text.messages)
-    if named or own:
-        return named or plain_title(own or "")
-    for name in (plain_title(stem), plain_title(outer)):
-        if name.casefold() not in _NO_NAMES:
-            return name
-    return "chat"
+    if own and own in [title_in(one, people) for one in outer]:
+        return own  # what looks like the number of a copy is not, where the app says it too
+    names = [uncopied(name[:-4], outer[0], zipped=container.whole), *map(plain_title, outer)]
+    named = next(filter(None, (title_in(one, people) for one in names)), None) or own
+    return named or next((title_of(one) for one in names if plain_title(one).casefold() not in _NO_NAMES), "chat")
 
 
 def settle_together(exports: Sequence[Export]) -> None:
@@ -124,8 +127,8 @@ class _Making:
         self._times = [dates.seconds_of(one, export.decision) for one in self._messages]
         self._clock = dates.Clock(zone)
         self._mine = _owner(export.title, authors_of(self._messages))
-        self._guessed: Message | None = None
-        self._guesses = 0
+        self._of_unknown_day: list[Message] = []
+        self._of_unknown_half: list[Message] = []
         self._senseless = 0
 
     def run(self) -> Notes:
@@ -159,24 +162,31 @@ class _Making:
             self._senseless += 1
             return note
         note.zone = self._clock.zone.name
-        note.sent_at_from = "message" if self._is_certain(message, mention) else "guess"
-        if note.sent_at_from == "guess":
-            self._guessed = self._guessed or message
-            self._guesses += 1
+        doubts = [
+            *([self._of_unknown_half] if message.half == "?" else []),
+            *([] if self._has_certain_day(message, mention) else [self._of_unknown_day]),
+        ]
+        for doubt in doubts:
+            doubt.append(message)
+        note.sent_at_from = "guess" if doubts else "message"
         return note
 
-    def _is_certain(self, message: Message, mention: Mention) -> bool:
+    def _has_certain_day(self, message: Message, mention: Mention) -> bool:
         decision = self._export.decision
-        if message.half == "?":
-            return False
         named = day_of(mention.name)
         return decision.certain(message.numbers) or bool(named and abs(decision.day(message.numbers) - named) <= 1)
 
     def _warnings(self, notes: Notes) -> list[str]:
         title = f'the exported chat "{shown(self._export.title)}"'
         told = []
-        if self._guessed is not None:
-            told.append(f"{title}: {self._doubt(self._guessed)}")
+        if self._of_unknown_half:
+            word, many = shown(self._export.text.unknown_half), _count(len(self._of_unknown_half), "note")
+            told.append(
+                f'{title}: the word "{word}" beside the time is not known as morning or afternoon: the time as written is a guess for '
+                f"{many}; set the phone to 24 hours, and export the chat again"
+            )
+        if self._of_unknown_day:
+            told.append(f"{title}: {self._doubt(self._of_unknown_day)}")
         if self._senseless:
             told.append(f"{title}: {_count(self._senseless, 'note')} with a date that is none, or that nothing before 2009 can have")
         if notes.media_left_out:
@@ -186,17 +196,14 @@ class _Making:
             )
         return told + self._about_the_clock(title)
 
-    def _doubt(self, example: Message) -> str:
-        decision = self._export.decision
-        if example.half == "?":
-            word = shown(self._export.text.unknown_half)
-            return f'the word "{word}" beside the time is not known as morning or afternoon: times are a guess'
+    def _doubt(self, messages: list[Message]) -> str:
+        decision, example = self._export.decision, messages[0]
         written = self._export.text.style.date_by.join(map(str, example.numbers))
         either = date.fromordinal(decision.day(example.numbers))
         other = date.fromordinal(dates.Decision(decision.other or decision.order, "").day(example.numbers))
         return (
             f"whether {written} is {either} or {other} cannot be told: taken as {decision.order}, a guess for "
-            f"{_count(self._guesses, 'note')}; export the chat again with media, and put it beside this one"
+            f"{_count(len(messages), 'note')}; export the chat again with media, and put it beside this one"
         )
 
     def _about_the_clock(self, title: str) -> list[str]:

@@ -55,6 +55,7 @@ _MORNING = frozenset(
         "morgens",
         "nachts",
         "ก่อนเที่ยง",
+        "முற்பகல்",
         "凌晨",
         "早上",
         "清晨",
@@ -72,8 +73,13 @@ _MORNING = frozenset(
     ]
 )
 _AFTERNOON = frozenset(
-    ["pm", "下午", "午後", "오후", "م", "μμ", "du", "nachm", "mittags", "abends", "หลังเที่ยง", "中午", "晚上", "अपराह्न", "ös", "ch",
+    ["pm", "下午", "午後", "오후", "م", "μμ", "du", "nachm", "mittags", "abends", "หลังเที่ยง", "பிற்பகல்", "中午", "晚上", "अपराह्न", "ös", "ch",
      "слоб", "odp", "pop", "ip", "em", "пп", "אחהצ", "بظ", "nm"]
+)  # fmt: skip
+# Words that only say "at" before the time: those seen, and those of CLDR's patterns of date and time.
+_AT = frozenset(
+    ["klo", "kl", "à", "в", "um", "at", "om", "às", "ás", "alas", "ales", "alle", "alleore", "ore", "о", "u", "у", "ob", "o", "v", "la",
+     "lúc", "pukul", "jam", "plkst", "saa", "στισ", "nang", "në", "في", "בשעה", "ساعت", "को"]
 )  # fmt: skip
 _NO_LETTERS = str.maketrans("", "", " .'’\"״׳")
 
@@ -336,7 +342,9 @@ def _shape(found: re.Match[str]) -> Literal["ios", "android", "old"] | None:
 def _style(found: re.Match[str]) -> tuple[Style, Literal["am", "pm", "", "?"], str]:
     """The style of a beginning, its half of the day, and a word that might be one and is not known."""
     before, after = _half_word(found["before"]), _half_word(found["after"])
-    half: Literal["am", "pm", "", "?"] = _half(after) or _half(before) or ("?" if after else "")
+    # A word that nobody knows may be a half of the day: `_Reading.text` takes it for none where hours above 12 show that it is.
+    unknown = after or (before if before not in _AT else "")
+    half: Literal["am", "pm", "", "?"] = _half(after) or _half(before) or ("?" if unknown else "")
     shape = _shape(found)
     assert shape is not None
     style = Style(
@@ -344,7 +352,7 @@ def _style(found: re.Match[str]) -> tuple[Style, Literal["am", "pm", "", "?"], s
         found["a"].isascii(),
         "first" if len(found["a"]) > 2 else "last" if len(found["c"]) > 2 else "short",
     )  # fmt: skip
-    return style, half, after if half == "?" else ""
+    return style, half, unknown if half == "?" else ""
 
 
 def _half(word: str) -> Literal["am", "pm", ""]:

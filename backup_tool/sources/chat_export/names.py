@@ -17,9 +17,9 @@ from backup_tool.models import Kind
 from backup_tool.names import folded
 from backup_tool.sources.filenames import read_name
 
-_IOS = re.compile(r"[0-9]{8}-AUDIO-[0-9]{4}(?:-[0-9]{2}){5}\.[0-9A-Za-z]{0,5}", re.IGNORECASE)
-_OLD_IOS = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-AUDIO-[0-9]{8}\.[0-9A-Za-z]{1,5}", re.IGNORECASE)
-_ANDROID = re.compile(r"(?:PTT|AUD|PTV)-[0-9]{8}-WA[0-9]{4,}\.[0-9A-Za-z]{1,5}", re.IGNORECASE)
+_IOS = re.compile(r"[0-9]{8}-AUDIO-[0-9]{4}(?:-[0-9]{2}){5}(?:\.[0-9A-Za-z]{0,5})?", re.IGNORECASE)
+_OLD_IOS = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-AUDIO-[0-9]{8}(?:\.[0-9A-Za-z]{0,5})?", re.IGNORECASE)
+_ANDROID = re.compile(r"(?:PTT|AUD|PTV)-[0-9]{8}-WA[0-9]{4,}(?:\.[0-9A-Za-z]{0,5})?", re.IGNORECASE)
 _DESKTOP = re.compile(r"WhatsApp (?:Ptt|Audio) [0-9]{4}-[0-9]{2}-[0-9]{2} at [^/<>]{5,30}", re.IGNORECASE)
 _OTHER_MEDIA = re.compile(
     r"(?:IMG|VID|STK|GIF)-[0-9]{8}-WA|(?:[0-9]{8}|[0-9]{4}-[0-9]{2}-[0-9]{2})-(?:PHOTO|VIDEO|GIF|STICKER)-", re.IGNORECASE
@@ -61,6 +61,12 @@ def is_other_media(name: str) -> bool:
 def is_audio_name(name: str) -> bool:
     """True for a file name that promises audio, whoever gave it."""
     return (suffix_of(name) in AUDIO_SUFFIXES and not is_other_media(name)) or is_note_name(name)
+
+
+def says_nothing(name: str) -> bool:
+    """True for a file name without a suffix, as "Memo", "Memo." and "Memo 12.03.2024": only its content tells what it is."""
+    suffix = suffix_of(name)
+    return (not suffix.isalnum() or suffix.isdigit()) and not is_other_media(name)
 
 
 def kind_of(name: str) -> Kind:
@@ -133,11 +139,11 @@ def is_branded(name: str) -> bool:
 
 
 def title_in(stem: str, people: Iterable[str]) -> str | None:
-    """The name of a chat from that of its file (without suffix); None where the file has been given another name.
+    """The name of a chat from that of its file (without suffix and number of a copy); None where the file has been given another name.
 
     In a language whose words are not known: what follows " - ", or the person of the chat whom the name holds, else the whole name.
     """
-    stem = _COPY.sub("", unicodedata.normalize("NFC", clean(stem))).strip()
+    stem = composed(stem)
     if not is_branded(stem):
         return None
     for prefix in _PREFIXES:
@@ -154,6 +160,27 @@ def _title(text: str) -> str:
     return text.strip()[:_LONGEST_TITLE]
 
 
+def composed(text: str) -> str:
+    """A name as one is compared with others: NFC, without invisible marks and spaces around it."""
+    return unicodedata.normalize("NFC", clean(text)).strip()
+
+
+def title_of(text: str) -> str:
+    """Any name as a chat's title."""
+    return _title(composed(text))
+
+
 def plain_title(text: str) -> str:
-    """Any name as a chat's title: NFC, without invisible marks and the number of a copy."""
-    return _title(_COPY.sub("", unicodedata.normalize("NFC", clean(text))))
+    """Any name as a chat's title, without the number of a copy: "Anna" for "Anna (1)"."""
+    return _title(_COPY.sub("", composed(text)))
+
+
+def uncopied(text: str, outer: str, *, zipped: bool) -> str:
+    """The name of a text without the number that a browser gives to a copy, as far as it is one: groups may be called "Class (1)".
+
+    `outer` is the name of the zip, or folder, that the text lies in. In a zip nothing is renamed: there it is a copy's number only where
+    the zip is called the same without it. In a folder it is one, unless the folder bears the same name.
+    """
+    bare = _COPY.sub("", composed(text))
+    is_copy = folded(bare) == folded(composed(outer)) if zipped else folded(composed(text)) != folded(composed(outer))
+    return bare if is_copy else composed(text)

@@ -108,7 +108,7 @@ def _listed(handle: int, size: int) -> Directory:
             infos = archive.infolist()
     except _BROKEN as error:
         if start != _HEADER_MARK:
-            raise FileUnreadable("no zip file, or its beginning is damaged") from error
+            raise FileUnreadable("no zip file, or its beginning is damaged: copy it again, or export the chat again") from error
         members = list(_salvaged(handle, size))
         word = "1 file in it is" if len(members) == 1 else f"{len(members)} files in it are"
         return Directory(_told_apart(members), f"cut short or damaged: {word} whole; copy it again, or export the chat again")

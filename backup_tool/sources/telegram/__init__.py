@@ -23,6 +23,7 @@ from backup_tool.names import shown
 from backup_tool.sources.base import AudioFile, FileUnreadable, KnownId, Scan, Summary, Unlock
 from backup_tool.sources.filenames import time_text, zone_named
 from backup_tool.sources.listing import Lister, Listing, Terms
+from backup_tool.sources.places import cure
 from backup_tool.sources.telegram.stream import Broken, Export, Message
 from backup_tool.sources.tree import Folder, Tree, text_of, why
 
@@ -51,6 +52,12 @@ _VOICE = Terms(AUDIO_SUFFIXES, kind="voice")
 _VIDEO = Terms(AUDIO_SUFFIXES | VIDEO_SUFFIXES, kind="video")
 _OTHER = Terms(AUDIO_SUFFIXES, look="", kind="audio")
 _ONE_TO_ONE = frozenset(["personal_chat", "bot_chat"])
+_NUMBERED_AS = {
+    **dict.fromkeys(["saved_messages", "replies", "verification_codes", *_ONE_TO_ONE], "user"),
+    "private_group": "chat",
+    **dict.fromkeys(["private_supergroup", "public_supergroup", "private_channel", "public_channel"], "channel"),
+}
+"""What a chat of a `type` is to Telegram, which counts the three apart: user 500 is not channel 500 (Telegram API, "Peers")."""
 
 
 class TelegramRecogniser:
@@ -60,7 +67,7 @@ class TelegramRecogniser:
 
     def look(self, tree: Tree, folder: Folder) -> list[str]:
         """See `Recogniser.look`."""
-        found = [name for name in _exports(folder) if _is_telegrams(tree, folder.below(name))]
+        found = _found_in(tree, folder)
         if not found:
             return []
         if _EXPORT_FOLDER.fullmatch(folder.path.rpartition("/")[2]):
@@ -75,22 +82,29 @@ def _exports(folder: Folder) -> list[str]:
     return [entry.name for entry in folder.files if entry.name[-5:].lower() == ".json" and _JSON.fullmatch(entry.name)]
 
 
-def _is_telegrams(tree: Tree, path: str) -> bool:
+def _found_in(tree: Tree, folder: Folder) -> list[str]:
+    """The files of a folder that are exports. One that cannot be read is taken for one where all else looks so: the scan then names it."""
+    looks_so = bool(_EXPORT_FOLDER.fullmatch(folder.path.rpartition("/")[2])) or not _INSIDE.isdisjoint(map(str.lower, folder.folders))
+    return [name for name in _exports(folder) if _is_telegrams(tree, folder.below(name), unread=looks_so)]
+
+
+def _is_telegrams(tree: Tree, path: str, *, unread: bool) -> bool:
     try:
         return bool(_OF_TELEGRAM.match(tree.head(path, _HEAD_BYTES)))
     except FileUnreadable:
-        return False
+        return unread
 
 
 def describe(tree: Tree, store: str) -> str:
     """An export in a person's words: of one chat, or of all."""
-    names = []
+    paths: list[str] = []
     for folder in tree.walk(store, Summary()):
-        for name in _exports(folder):
-            if _is_telegrams(tree, folder.below(name)):
-                names.append(_title(tree, folder.below(name)))
+        paths = [folder.below(name) for name in _found_in(tree, folder)]
         break
+    names = [_title(tree, path) for path in paths]
     one = [name for name in names if name]
+    if not any(_is_telegrams(tree, path, unread=False) for path in paths):
+        return "a Telegram export whose list of messages cannot be read"
     return f"a Telegram export of {', '.join(one)}" if one and len(one) == len(names) else "a Telegram export of all chats"
 
 
@@ -132,8 +146,11 @@ class TelegramSource:
     def _go(self, summary: Summary) -> Iterator[AudioFile]:
         lister, messages = Lister(self._tree, summary, zone_named(self._timezone)), _Messages(self._timezone, summary)
         for store in self._stores:
+            before, orphans = summary.database, summary.orphans
             wanted = self._read_messages(store, messages, summary)
             yield from self._files(store, wanted, messages, lister, summary)
+            if summary.database == before:
+                summary.orphans = orphans  # no messages could be read: of no file is known that it has none
         messages.finish()
         lister.finish()
 
@@ -141,10 +158,8 @@ class TelegramSource:
         """The notes of one export by their files' paths (below the export, NFC)."""
         wanted: dict[str, list[Note]] = {}
         for folder in self._tree.walk(store, summary):
-            for name in _exports(folder):
-                path = folder.below(name)
-                if _is_telegrams(self._tree, path):
-                    self._read_one(path, messages, wanted, summary)
+            for name in _found_in(self._tree, folder):
+                self._read_one(folder.below(name), messages, wanted, summary)
             break
         return wanted
 
@@ -161,7 +176,9 @@ class TelegramSource:
                 Problem(text, f"{broken}: {export.read_messages:,} messages were read before; export again, and wait for its end")
             )
         except FileUnreadable as error:
-            summary.problems.append(Problem(text, str(error)))
+            denied = isinstance(error.__context__, PermissionError)
+            summary.problems.append(Problem(text, f"not readable: {cure()}" if denied else str(error)))
+            summary.unreadable_folders.append(text_of(path.rpartition("/")[0]))
             return
         except OSError as error:
             summary.problems.append(Problem(text, why(error)))
@@ -227,7 +244,7 @@ class _Messages:
         if not isinstance(file, str) or not file or file.startswith("("):
             self._summary.not_downloaded.append(note)
             return
-        path = _key(file.replace("\\", "/"))
+        path = _key(_storable(file).replace("\\", "/"))
         if path.startswith("/") or ":" in path.split("/")[0] or {"", ".", ".."} & set(path.split("/")):
             self._summary.problems.append(Problem(export, f"a message names a file outside the export: {shown(file, 80)}"))
             return
@@ -236,22 +253,23 @@ class _Messages:
 
     def _note(self, message: Message, owner: object, kind: Kind) -> Note:
         head, body = message
-        chat_id, message_id = _number(head.get("id")), _number(body.get("id"))
-        sender_id = _sender_id(body.get("from_id"))
+        number, sender_id = _number(head.get("id")), _sender_id(body.get("from_id"))
+        chat_id = _chat_id(head, number)
         sent_at, zone = self._moment(body)
         duration, size = body.get("duration_seconds"), body.get("file_size")
         return Note(
             kind=kind,
             chat=_title_of(head),
-            chat_id=f"telegram:{chat_id}" if chat_id else None,
-            message_id=message_id if chat_id else None,
+            chat_id=chat_id,
+            message_id=_message_id(chat_id, body.get("id"), sent_at, sender_id) if chat_id else None,
             sender=_words(body.get("from")),
             sender_id=sender_id,
-            from_me=_from_me(head, chat_id, sender_id, owner),
+            from_me=_from_me(head, number, sender_id, owner),
             sent_at=sent_at,
             sent_at_from="message" if sent_at else None,
             zone=zone,
             forwarded="forwarded_from" in body,
+            title=_words(body.get("title")) if kind == "audio" else None,
             duration=float(duration) if _is_whole(duration) and 0 < duration < 10**6 else None,
             size=size if _is_whole(size) and 0 < size < 2**40 else None,
         )
@@ -312,7 +330,12 @@ def _title_of(head: dict[str, Any]) -> str | None:
 
 
 def _words(value: object) -> str | None:
-    return value.strip()[:1000] or None if isinstance(value, str) else None
+    return _storable(value).strip()[:1000] or None if isinstance(value, str) else None
+
+
+def _storable(text: str) -> str:
+    """JSON can name half a character (`\\ud800`), which no record can hold: a question mark in its place."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _is_whole(value: object) -> TypeGuard[int]:
@@ -323,21 +346,41 @@ def _number(value: object) -> str | None:
     return str(value) if _is_whole(value) and abs(value) < 2**63 else None
 
 
+def _chat_id(head: dict[str, Any], number: str | None) -> str | None:
+    """`telegram:user12`; of a type that no known version writes, `telegram:12`."""
+    kind = head.get("type")
+    return f"telegram:{_NUMBERED_AS.get(kind, '') if isinstance(kind, str) else ''}{number}" if number else None
+
+
+def _message_id(chat_id: str, value: object, sent_at: str | None, sender_id: str | None) -> str | None:
+    """What no other message of the chat has, in whoever's export.
+
+    A channel or supergroup numbers its messages for all. Elsewhere each account has numbers of its own, and so have messages of the time
+    before a group became a supergroup (exported with numbers below zero): there, moment and sender are part of it, which every export of
+    the account repeats, with or without a word on whose account it is. None where the message has no moment. (Telegram API, "Message
+    identifiers"; `kMigratedMessagesIdShift` of the exporter.)
+    """
+    number = _number(value)
+    if number is None or (chat_id.startswith("telegram:channel") and not number.startswith("-")):
+        return number
+    return " ".join(filter(None, (number, sent_at, sender_id))) if sent_at else None
+
+
 def _sender_id(value: object) -> str | None:
     """Who sent it, as newer exports write it: `user123`, `channel123`; older ones have the bare number of a user."""
     number = _number(value)
     return f"user{number}" if number else _words(value)
 
 
-def _from_me(head: dict[str, Any], chat_id: str | None, sender_id: str | None, owner: object) -> bool | None:
+def _from_me(head: dict[str, Any], number: str | None, sender_id: str | None, owner: object) -> bool | None:
     """Whether the owner sent it: an export of all chats says who that is; between two, it is the one that the chat is not called after."""
     own = _number(owner)
     if sender_id is None:
         return None
     if own:
         return sender_id == f"user{own}"
-    if head.get("type") in _ONE_TO_ONE and chat_id:
-        return sender_id != f"user{chat_id}"
-    if head.get("type") == "saved_messages" and chat_id:
-        return sender_id == f"user{chat_id}"
+    if head.get("type") in _ONE_TO_ONE and number:
+        return sender_id != f"user{number}"
+    if head.get("type") == "saved_messages" and number:
+        return sender_id == f"user{number}"
     return None

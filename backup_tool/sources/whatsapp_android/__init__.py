@@ -134,8 +134,11 @@ def describe(found: Found, root: str) -> str:
     """A store in a person's words: which app's it is, and whether its database can be read."""
     media = [media.original.lower() for media in found.media if media.root == root]
     what = "WhatsApp Business on Android" if any("business" in original for original in media) else "WhatsApp on Android"
-    if any(found.root_of(file.path) in (root, None) for file in found.plain):
+    plain = [file for file in found.plain if found.root_of(file.path) in (root, None)]
+    if any(not file.renamed for file in plain):
         return f"{what}, with a readable database"
     if any(found.root_of(file.path) in (root, None) for file in found.encrypted):
         return f"{what}, its database is encrypted"
+    if plain:
+        return f"{what}, with a database under another name"
     return f"{what}, without a database"

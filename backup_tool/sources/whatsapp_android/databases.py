@@ -1,9 +1,11 @@
 """Which databases of a phone are read, and what is said of those that are not.
 
 Of one store's databases, plain and encrypted, the one with the newest message is read: names and file times survive no copy. An encrypted
-one is opened only where no plain one says as much. Of encrypted ones, that without a date in its name is the newest of its series; where it
-does not open, earlier ones are tried, newest first. While the newest opens, earlier ones are left closed: each would cost as much again
-every night, and what they know of messages deleted since was archived on the night that they were the newest.
+one beside a plain one is opened if its key is at hand. Where a person would have to be asked, its file's time decides: it stays closed, and
+that is said, unless it is more than a day newer than the plain one's newest message. Of encrypted ones, that without a date in its name is
+the newest of its series; where it does not open, earlier ones are tried, newest first. While the newest opens, earlier ones are left
+closed: each would cost as much again every night, and what they know of messages deleted since was archived on the night that they were the
+newest.
 """
 
 from __future__ import annotations
@@ -124,22 +126,44 @@ class Databases:
         locked = [file for file in found.encrypted if _root_of(found, file) == root]
         read: _Read | None = None
         for file in plain:
-            read = self._newer(read, self._read_plain(text_of(file.path), partial(self._open_found, file.path), root))
-        if read and read.whole:  # an encrypted one of the same night says no more
-            since = (read.newest + _DAY_MS) * 10**6
-            locked = [file for file in locked if file.mtime_ns >= since]
-        return self._newer(read, self._read_newest_encrypted(locked, root, read)) if locked else read
+            opener = partial(self._open_found, file.path)
+            read = self._newer(read, self._read_plain(text_of(file.path), opener, root, renamed=file.renamed))
+        if not locked or read is None or not read.whole:
+            return self._newer(read, self._read_newest_encrypted(locked, root, read))
+        since = (read.newest + _DAY_MS) * 10**6
+        later = [file for file in locked if file.mtime_ns >= since]
+        newest = max(locked, key=_age)
+        if self._has_key_for(newest):
+            return self._newer(read, self._read_newest_encrypted(locked, root, read, ask=bool(later)))
+        if later:
+            return self._newer(read, self._read_newest_encrypted(later, root, read))
+        self._summary.warnings.append(
+            f"{text_of(newest.path)} was not opened: {read.path}, which is not encrypted, was read and seems to be as new; to be sure, "
+            "give the key of the other"
+        )
+        return read
+
+    def _has_key_for(self, file: DatabaseFile) -> bool:
+        """Whether a key that may be its is there without asking anybody."""
+        try:
+            header = read_header(_head(partial(self._open_found, file.path)))
+        except (NotOpened, FileUnreadable):
+            return False
+        return next(self._keys_for(header, ask=False), None) is not None
 
     def _newer(self, one: _Read | None, other: _Read | None) -> _Read | None:
         """The one with the newer message; that the other was not used is said."""
         if one is None or other is None:
             return one or other
         older, newer = sorted((other, one), key=lambda done: (done.newest, done.whole))
-        self._summary.warnings.append(f"{older.path} is older than {newer.path}: it was not used")
+        how = "is older than" if older.newest < newer.newest else "has no newer messages than"
+        self._summary.warnings.append(f"{older.path} {how} {newer.path}: it was not used")
         return newer
 
-    def _read_newest_encrypted(self, files: Sequence[DatabaseFile], root: str | None, plain: _Read | None) -> _Read | None:
-        """Of the encrypted databases of one store the newest that opens. `plain` was read already."""
+    def _read_newest_encrypted(
+        self, files: Sequence[DatabaseFile], root: str | None, plain: _Read | None, *, ask: bool = True
+    ) -> _Read | None:
+        """Of the encrypted databases of one store the newest that opens. `plain` was read already. With `ask` a person may be asked."""
         read: _Read | None = None
         used: DatabaseFile | None = None
         closed: list[_Closed] = []
@@ -148,7 +172,7 @@ class Databases:
                 continue
             opener = partial(self._open_found, file.path)
             try:
-                one = self._read_encrypted(text_of(file.path), opener, root, read_header(_head(opener)))
+                one = self._read_encrypted(text_of(file.path), opener, root, read_header(_head(opener)), ask=ask)
             except Increment:
                 self._increments += 1
                 continue
@@ -166,27 +190,28 @@ class Databases:
         location = self._tree.location(path + beside)
         return None if beside and not os.path.lexists(location) else self._tree.open_file(location)
 
-    def _read_plain(self, path: str, opener: Opener, root: str | None) -> _Read | None:
+    def _read_plain(self, path: str, opener: Opener, root: str | None, *, renamed: bool = False) -> _Read | None:
         """One plain database, as far as it can be read: what is wrong with it is named in the summary."""
         try:
             with copied(opener, self._workdir) as copy:
-                return self._read_copy(path, copy, root)
+                return self._read_copy(path, copy, root, renamed=renamed)
         except FileUnreadable as error:
             self._summary.problems.append(Problem(path, str(error)))
             return None
 
-    def _read_encrypted(self, path: str, opener: Opener, root: str | None, header: Header) -> _Read | None:
+    def _read_encrypted(self, path: str, opener: Opener, root: str | None, header: Header, *, ask: bool = True) -> _Read | None:
         """One encrypted database. Raises NotOpened, and FileUnreadable."""
-        keys = self._keys_for(header)
+        ask = ask and not header.locked_by  # what a person could type opens no such one
+        keys = self._keys_for(header, ask=ask)
         key = next(keys, None)
         if key is None:
-            raise self._no_key(header)
+            raise self._no_key(header, ask=ask)
         with copied(lambda beside: None if beside else opener(""), self._workdir) as copy:
             target = copy.with_name("opened.db")
             try:
                 spoilt = decrypt(copy, header, chain((key,), keys), target)
             except WrongKey as wrong:
-                raise wrong if self._keys.given() else self._no_key(header) from None
+                raise wrong if self._keys.given(ask=ask) and not header.locked_by else self._no_key(header, ask=ask) from None
             except OSError as error:
                 raise FileUnreadable(f"cannot be opened in {self._workdir}: {why(error)}") from None
             copy.unlink()
@@ -194,24 +219,23 @@ class Databases:
                 self._summary.warnings.append(f"{path} opens, but its last bytes are damaged: copy it from the phone again")
             return self._read_copy(path, target, root)
 
-    def _keys_for(self, header: Header) -> Iterator[Key]:
+    def _keys_for(self, header: Header, *, ask: bool) -> Iterator[Key]:
         """The keys that may be this file's: the store's own first, so that nobody is asked for what lies there."""
         yield from filter(header.fits, self._keys.of_store())
-        if not header.locked_by:
-            yield from filter(header.fits, self._keys.given())
+        yield from filter(header.fits, self._keys.given(ask=ask))
 
-    def _no_key(self, header: Header) -> NotOpened:
+    def _no_key(self, header: Header, *, ask: bool) -> NotOpened:
         """Why there is no key to open it with. What lies in a store by chance is not held against anybody: only what was given is wrong."""
         if header.locked_by:
             return phone_only(header.locked_by)
-        given = self._keys.given()
+        given = self._keys.given(ask=ask)
         if self._keys.faults:
             return WrongKey(f"cannot be opened: {'; '.join(self._keys.faults)}")
         if not given:
             return key_missing(header)
         return wrong_key(header) if any(key.end_to_end == header.end_to_end for key in given) else wrong_kind(header)
 
-    def _read_copy(self, path: str, copy: Path, root: str | None) -> _Read | None:
+    def _read_copy(self, path: str, copy: Path, root: str | None, *, renamed: bool = False) -> _Read | None:
         """A database that is private now, as far as it can be read: what is wrong with it is named in the summary."""
         rows: list[Row] = []
         newest, whole = 0, False
@@ -220,6 +244,8 @@ class Databases:
                 self._damaged(path, "cut short: it is smaller than it says itself")
             with opened(copy) as connection:
                 schema = Schema(connection)
+                if not schema.readable and renamed:
+                    return None  # something else's, of which nothing was expected
                 if not schema.readable:
                     self._summary.warnings.append(f"{path} is not laid out as WhatsApp does: its names and times cannot be read")
                     return None

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from backup_tool.errors import BackupError, Interrupted, Terminated
-from backup_tool.sources.base import Unlock
+from backup_tool.models import Secret
+from backup_tool.sources.base import Keyring, Unlock
 
 # Stream magic and version, TC_ARRAY, TC_CLASSDESC "[B" with its serial number, flags, no fields, end, no super class; a length follows.
 _JAVA_ARRAY = bytes.fromhex("aced0005 7572 0002 5b42 acf317f8060854e0 02 0000 78 70")
@@ -107,7 +108,7 @@ class Keys:
         self._read_lying = lying
         self._unlock = unlock
         self._lying: list[Key] | None = None
-        self._given: list[Key] | None = None
+        self._given: dict[bool, list[Key]] = {}
         self.faults: list[str] = []
         """What is wrong with those that were given, each a sentence of its own."""
         self.faults_of_store: list[str] = []
@@ -125,22 +126,31 @@ class Keys:
                         self.faults_of_store.append(f"{path} {bad}")
         return self._lying[:_MOST_KEYS]
 
-    def given(self) -> list[Key]:
-        """The keys that a person gave; what is wrong with the others is in `faults`. May ask."""
-        if self._given is None:
-            self._given = []
-            for secret in self._secrets():
+    def given(self, *, ask: bool) -> list[Key]:
+        """The keys that a person gave; what is wrong with the others is in `faults`. With `ask` a person may be asked now."""
+        if ask not in self._given:
+            self._given[ask] = []
+            for secret in self._secrets(ask):
                 try:
-                    self._given.append(parse_key(secret))
+                    self._given[ask].append(parse_key(secret))
                 except BadKey as bad:
-                    self.faults.append(f"the key that was given {bad}")
-        return self._given[:_MOST_KEYS]
+                    self._note(f"the key that was given {bad}")
+        return self._given[ask][:_MOST_KEYS]
 
-    def _secrets(self) -> list[bytes]:
+    def _secrets(self, ask: bool) -> list[bytes]:
         try:
-            return [data for secret in self._unlock() if (data := secret.reveal_bytes()).strip()]
+            return [data for secret in self._unlocked(ask) if (data := secret.reveal_bytes()).strip()]
         except (Interrupted, Terminated):
             raise
         except BackupError as error:  # the recordings are there without it: a night must not fail for a key
-            self.faults.append(f"its key could not be had: {error.message}" + (f"; {error.hint}" if error.hint else ""))
+            self._note(f"its key could not be had: {error.message}" + (f"; {error.hint}" if error.hint else ""))
             return []
+
+    def _unlocked(self, ask: bool) -> Sequence[Secret]:
+        if isinstance(self._unlock, Keyring):
+            return self._unlock("key") if ask else self._unlock.at_hand()
+        return self._unlock() if ask else ()
+
+    def _note(self, fault: str) -> None:
+        if fault not in self.faults:
+            self.faults.append(fault)

@@ -9,7 +9,7 @@ this order, each step only for what is left:
 4. the content: SHA-256 against what the database recorded
 5. the file's name alone, where only one file has it
 
-Except in the message's own store, a file must have the size that the database recorded, where it did.
+Except in the message's own store, a file must have the size that the database recorded; where it recorded only the content, that.
 """
 
 from __future__ import annotations
@@ -88,7 +88,12 @@ class Matching:
         return there[0] if len(there) == 1 and row.size == self._files[there[0]].size else None
 
     def _of_size(self, row: Row, numbers: list[int]) -> list[int]:
-        return [number for number in numbers if row.size is None or self._files[number].size == row.size]
+        return [number for number in numbers if self._may_be(row, number)]
+
+    def _may_be(self, row: Row, number: int) -> bool:
+        if row.size is not None:
+            return self._files[number].size == row.size
+        return row.hash is None or self._roots[number] == row.root  # else another phone gave the name: the content tells (step 4)
 
     def _settle_disputes(self, hash_file: Hasher, known: KnownId | None) -> None:
         """Of messages that name one file and recorded different audio for it, those keep it whose audio it is.
@@ -120,11 +125,13 @@ class Matching:
         self._assign(lambda row: by_hash.get(row.hash) if row.hash else None)
 
     def _by_content(self, hash_file: Hasher, known: KnownId | None) -> None:
-        """Files without a message against messages without a file; only those of a size that one of these has are read."""
+        """Files without a message against messages without a file; only those of a size that one of these has are read, and where a
+        message has none, those of its name."""
         sizes = {row.size for row in self.unmatched if row.hash}
+        names = {_tail(row.path, 1) for row in self.unmatched if row.hash and row.size is None and row.path}
         by_hash: dict[str, int] = {}
         for number, file in enumerate(self._files):
-            if number in self.rows_of or file.size not in sizes:
+            if number in self.rows_of or not (file.size in sizes or _tail(file.original_path, 1) in names):
                 continue
             try:
                 file.id = (known and known(file)) or hash_file(file)

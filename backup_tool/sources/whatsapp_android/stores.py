@@ -32,12 +32,16 @@ _INCREMENT = re.compile(r"msgstore-increment\b.*", re.IGNORECASE)
 _DAY = re.compile(r"(?<![0-9])20[0-9]{2}-[0-9]{2}-[0-9]{2}(?![0-9])")
 # What else the app backs up beside its messages: contacts without names, settings, pictures.
 _NO_MESSAGES = re.compile(
-    r"(wa|chatsettings|stickers|commerce|backup_settings|wallpapers|avatar|status|axolotl|media|payments)\w*[.\-].*", re.IGNORECASE
+    r"(?!whatsapp)(wa|chatsettings|stickers|commerce|backup_settings|wallpapers|avatar|status|axolotl|media|payments)\w*[.\-].*",
+    re.IGNORECASE,
 )
 # Key files, by name: sizes of `key` and `encrypted_backup.key`, also without their 27 bytes of Java. Tools that get a key off a phone put
 # it into `.nomedia`, which is empty otherwise.
 _KEY_FILES = {"key": (158, 131), "encrypted_backup.key": (59, 32), ".nomedia": (158, 59)}
 _MOST_KEY_FILES = 8
+# Two bytes are little to know crypt12 by (fonts begin so); the third is the version of its key.
+_MAYBE_CRYPT12, _CRYPT12 = b"\x00\x01", (b"\x00\x01\x01", b"\x00\x01\x02", b"\x00\x01\x03")
+_CONTACTS = (".vcf", ".vcard")
 # Temporary copies, previews, and other apps' private folders, which no phone lets anybody list.
 _SKIPPED = frozenset([".shared", ".thumbs", ".links", ".thumbnails"]) | CLOSED
 _PRIVATE = ("android/data", "android/obb")
@@ -71,6 +75,8 @@ class DatabaseFile:
 
     path: str
     mtime_ns: int
+    renamed: bool = False
+    """True where neither its name nor its first bytes tell whose it is, only its tables: it may be anything."""
 
     @property
     def day(self) -> str | None:
@@ -125,7 +131,9 @@ def find_stores(tree: Tree, summary: Summary, *, database_is_named: bool = False
             break
         _recognise(tree, folder, found)
         _name_links(folder, summary)
-    if not found.media and (found.plain or found.encrypted or database_is_named):
+    found.plain = [file for file in found.plain if not file.renamed or _is_in_own_folder(found, file)]
+    found.encrypted = [file for file in found.encrypted if not file.renamed or _is_in_own_folder(found, file)]
+    if not found.media and (any(not file.renamed for file in found.plain) or found.encrypted or database_is_named):
         found.media.append(MediaFolder("", "", "", LOOSE))
     found.media.sort(key=lambda media: media.path)
     return found
@@ -138,12 +146,41 @@ def leave_out(folder: Folder) -> None:
 
 def _note_databases(tree: Tree, folder: Folder, found: Found, summary: Summary) -> None:
     others = folder.path.rpartition("/")[2].lower() == "backups"
+    own = _may_be_own(folder)
     for entry in folder.files:
         name = entry.name
         if _is_key_file(entry) and len(found.keys) < _MOST_KEY_FILES:
             found.keys.append(folder.below(name))
         elif not _BESIDE.fullmatch(name) and (_DATABASE.fullmatch(name) or (not others and _is_renamed(tree, folder, name))):
             _note_database(tree, folder, entry, found, summary)
+        elif own and not (_BESIDE.fullmatch(name) or _NO_MESSAGES.fullmatch(name) or name.lower().endswith(_CONTACTS)):
+            _note_renamed(tree, folder, entry, found)
+
+
+def _may_be_own(folder: Folder) -> bool:
+    """Whether this may turn out to be a store's root or its `Databases`, where a database is looked for under any name."""
+    name = folder.path.rpartition("/")[2].lower()
+    return name == "databases" or any(child.lower() == "media" or _MEDIA_FOLDER.fullmatch(child) for child in folder.folders)
+
+
+def _is_in_own_folder(found: Found, file: DatabaseFile) -> bool:
+    folder = file.path.rpartition("/")[0]
+    above, _, name = folder.rpartition("/")
+    return folder in found.roots or (name.lower() == "databases" and above in found.roots)
+
+
+def _note_renamed(tree: Tree, folder: Folder, entry: os.DirEntry[str], found: Found) -> None:
+    """A file under a name that says nothing. What cannot be read is not recognised."""
+    path = folder.below(entry.name)
+    try:
+        head = tree.head(path, HEADER_BYTES)
+        file = DatabaseFile(path, entry.stat(follow_symlinks=False).st_mtime_ns, renamed=True)
+    except (OSError, FileUnreadable):
+        return
+    if head.startswith(SQLITE):
+        found.plain.append(file)
+    elif is_encrypted(head) and (head.startswith(_CRYPT12) or not head.startswith(_MAYBE_CRYPT12)):
+        found.encrypted.append(file)
 
 
 def _note_database(tree: Tree, folder: Folder, entry: os.DirEntry[str], found: Found, summary: Summary) -> None:
