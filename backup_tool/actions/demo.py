@@ -39,7 +39,7 @@ def demo(step: Callable[[str, str], None], progress: Progress) -> None:
         progress.begin("making a sample store")
         made = make_store(here / "phone" / "WhatsApp")
         progress.end()
-        step("(a sample phone folder)", f"{made} voice notes of three chats, with WhatsApp's database beside them")
+        step("(a sample phone folder)", f"{made} voice notes of four chats, with WhatsApp's database beside them")
         (here / "password").write_text("correct horse battery staple\n")
         os.chmod(here / "password", 0o600)
         settings = {"BACKUP_PASSWORD_FILE": str(here / "password"), "BACKUP_CONFIG": str(here / "config.toml")}

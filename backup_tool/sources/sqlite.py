@@ -30,6 +30,17 @@ Opener = Callable[[str], "int | None"]
 """Opens the database ("") or what lies beside it ("-wal") for reading; None where nothing does. Raises FileUnreadable."""
 
 
+def open_named(named: Path, absent: str, beside: str) -> int | None:
+    """An `Opener` of a file that a person named, with its first two arguments bound; `absent` is what is said where it is not there."""
+    path = Path(f"{named}{beside}")
+    if beside and not path.exists():
+        return None
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise FileUnreadable(absent if isinstance(error, FileNotFoundError) else why(error)) from None
+
+
 @contextmanager
 def copied(opener: Opener, workdir: Path) -> Iterator[Path]:
     """A private copy of a database, removed at the end. Raises FileUnreadable where it cannot be read, or never keeps still."""

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 from backup_tool.models import Problem
 from backup_tool.names import path_text, shown
 from backup_tool.sources.base import FileUnreadable, Summary
-from backup_tool.sources.sqlite import Opener, copied, opened
+from backup_tool.sources.sqlite import Opener, copied, open_named, opened
 from backup_tool.sources.tree import Tree, text_of, why
 from backup_tool.sources.whatsapp_android.people import OWN_NAME, Who, is_person, phone_number
 from backup_tool.sources.whatsapp_android.schema import PHONE_SERVER, WA_CONTACTS, WA_VERIFIED, Schema
@@ -156,7 +156,7 @@ class ContactFiles:
         """A list that the person named: what is wrong with it is a problem."""
         shown_path = path_text(os.fsencode(path))
         try:
-            self._read(shown_path, partial(_open_named, path))
+            self._read(shown_path, partial(open_named, path, "the contacts that were named are not there"))
         except FileUnreadable as error:
             self._summary.problems.append(Problem(shown_path, str(error)))
 
@@ -212,16 +212,6 @@ def _lists_in(tree: Tree, folders: Iterable[str]) -> list[str]:
 def _open_found(tree: Tree, path: str, beside: str) -> int | None:
     location = tree.location(path + beside)
     return None if beside and not os.path.lexists(location) else tree.open_file(location)
-
-
-def _open_named(named: Path, beside: str) -> int | None:
-    path = Path(f"{named}{beside}")
-    if beside and not path.exists():
-        return None
-    try:
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise FileUnreadable("the contacts that were named are not there" if isinstance(error, FileNotFoundError) else why(error)) from None
 
 
 def read_wa_db(schema: Schema, contacts: Contacts) -> None:

@@ -24,7 +24,7 @@ from backup_tool.models import Problem
 from backup_tool.names import path_text
 from backup_tool.sources.base import FileUnreadable, Summary, Unlock
 from backup_tool.sources.filenames import time_text
-from backup_tool.sources.sqlite import Opener, copied, is_cut, opened
+from backup_tool.sources.sqlite import Opener, copied, is_cut, open_named, opened
 from backup_tool.sources.tree import Tree, text_of, why
 from backup_tool.sources.whatsapp_android.encrypted import (
     HEADER_BYTES,
@@ -99,7 +99,7 @@ class Databases:
         return _each_once(read)
 
     def _read_named(self, found: Found, named: Path) -> _Read | None:
-        path, opener = path_text(os.fsencode(named)), partial(_open_named, named)
+        path, opener = path_text(os.fsencode(named)), partial(open_named, named, "the database that was named is not there")
         root = self._root_of_named(found, named)
         file = DatabaseFile(path, 0)
         try:
@@ -355,16 +355,6 @@ def _head(opener: Opener) -> bytes:
         raise FileUnreadable(why(error)) from None
     finally:
         os.close(handle)
-
-
-def _open_named(named: Path, beside: str) -> int | None:
-    path = Path(f"{named}{beside}")
-    if beside and not path.exists():
-        return None
-    try:
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError as error:
-        raise FileUnreadable("the database that was named is not there" if isinstance(error, FileNotFoundError) else why(error)) from None
 
 
 def _newest(schema: Schema) -> int:
