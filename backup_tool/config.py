@@ -50,13 +50,14 @@ class SourceSpec(msgspec.Struct, frozen=True, kw_only=True):
 class DestinationSpec(msgspec.Struct, frozen=True, kw_only=True):
     """A place where the repository is kept. `path` is set for type "local", `place` (folder, remote or URL) for every other.
 
-    `name` is the configured one, of a typed place its label.
+    `name` is the configured one, of a typed place its label. `options` are the further keys of its type, as `KEYS` reads them.
     """
 
     name: str
     type: str = "local"
     path: Path | None = None
     place: str = ""
+    options: Mapping[str, Any] = {}
 
     @property
     def label(self) -> str:
@@ -321,8 +322,11 @@ def _nearest(value: object, words: Iterable[str]) -> str:
 
 _PASSWORD: _Keys = {"password_file": _path, "password_command": _command, "password_keyring": _text}
 _TYPE: _Keys = {"type": _one_of(*DESTINATION_KEYS)}
+_DESTINATION_OPTIONS: Mapping[str, _Keys] = {}
+"""What a type of destination may be told beside its place."""
 _DESTINATION_KEYS: Mapping[str, _Keys] = {
-    kind: {**_TYPE, key: {"path": _path, "url": _url}.get(key, _text)} for kind, key in DESTINATION_KEYS.items()
+    kind: {**_TYPE, key: {"path": _path, "url": _url}.get(key, _text), **_DESTINATION_OPTIONS.get(kind, {})}
+    for kind, key in DESTINATION_KEYS.items()
 }
 KEYS: Mapping[str, _Keys] = {
     "sources.*": {
@@ -418,7 +422,8 @@ def _destination(table: _Table) -> DestinationSpec:
     values = table.read(KEYS[f"destinations.*:{kind}"], needed=(key,))
     if kind == "local":
         return DestinationSpec(name=table.name, path=values["path"])
-    return DestinationSpec(name=table.name, type=kind, place=values[key].removeprefix(f"{kind}:"))
+    place, options = values[key].removeprefix(f"{kind}:"), {name: value for name, value in values.items() if name not in (key, "type")}
+    return DestinationSpec(name=table.name, type=kind, place=place, options=options)
 
 
 def _repository(table: _Table) -> RepositorySettings:

@@ -131,6 +131,10 @@ class State:
         if known.get(source) != zone:
             self._save("zones", {**known, source: zone})
 
+    def home(self, destination: str) -> Path:
+        """The folder in which a destination (by its label) keeps what it has to remember. Not made here."""
+        return self.folder / "destinations" / _digest(destination)
+
     @contextmanager
     def workspace(self) -> Iterator[Path]:
         """A private folder (0700) for opened databases, removed at the end. Those that dead runs left behind are removed first."""

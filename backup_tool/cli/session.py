@@ -92,7 +92,7 @@ class Session:
         """The place itself."""
         from backup_tool.destinations import open_destination
 
-        destination = open_destination(self.spec, limit=self._limit)
+        destination = open_destination(self.spec, limit=self._limit, home=self.state.home(self.spec.label))
         self._stack.callback(destination.close)
         return destination
 

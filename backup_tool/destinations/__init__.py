@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backup_tool.errors import UsageError
@@ -13,11 +14,12 @@ if TYPE_CHECKING:
     from backup_tool.destinations.limits import UploadLimit
 
 
-def open_destination(spec: DestinationSpec, *, limit: UploadLimit | None = None) -> Destination:
+def open_destination(spec: DestinationSpec, *, limit: UploadLimit | None = None, home: Path | None = None) -> Destination:
     """The place that the spec names, wrapped in what that kind of place needs. Nothing is read or made there yet.
 
-    `limit` is for all uploads over a network. Raises UsageError for a place that cannot be meant, and for a type that this version does
-    not have.
+    `limit` is for all uploads over a network. `home` is a folder of this machine for what the place has to remember (tokens, journals of
+    uploads): made, 0700, by who first writes there; None where nothing may be kept. Raises UsageError for a place that cannot be meant, and
+    for a type that this version does not have.
     """
     if spec.type == "local" and spec.path is not None:
         from backup_tool.destinations.local import LocalDestination
