@@ -28,6 +28,8 @@ ELSEWHERE = ("sftp", "b2", "azure", "gs", "swift")
 """Places that restic knows and this program does not: not to be taken for the name of a folder."""
 PACK_SIZES = (4 * 2**20, 128 * 2**20)
 """The smallest and largest pack size that restic accepts (its documentation, "Tuning backup parameters", section Pack size)."""
+SMALLEST_SPOOL = 256 * 2**20
+"""Two of the largest packs, with room for the index."""
 
 Command = tuple[str, ...]
 
@@ -78,6 +80,7 @@ class RepositorySettings(msgspec.Struct, frozen=True, kw_only=True):
     password_keyring: str | None = None
     pack_size: int = 32 * 2**20
     verify_writes: bool = False
+    spool_size: int = 2 * 2**30
 
 
 class Retention(msgspec.Struct, frozen=True, kw_only=True):
@@ -292,6 +295,13 @@ def _pack_size(value: Any, base: Path) -> int:
     return size
 
 
+def _spool_size(value: Any, base: Path) -> int:
+    size = parse_size(value) if isinstance(value, str) else value
+    if type(size) is not int or size < SMALLEST_SPOOL:
+        raise ValueError('a size of at least "256 MiB"')
+    return size
+
+
 def _zone(value: Any, base: Path) -> str:
     try:
         zoneinfo.ZoneInfo(_text(value, base))
@@ -340,7 +350,7 @@ KEYS: Mapping[str, _Keys] = {
         "timezone": _zone,
     },
     **{f"destinations.*:{kind}": keys for kind, keys in _DESTINATION_KEYS.items()},
-    "repository": {"host": _text, **_PASSWORD, "pack_size": _pack_size, "verify_writes": _flag},
+    "repository": {"host": _text, **_PASSWORD, "pack_size": _pack_size, "verify_writes": _flag, "spool_size": _spool_size},
     "retention": dict.fromkeys(Retention.__struct_fields__, _count),
     "email": {"from": _text, "host": _text, "port": _port, "security": _one_of("starttls", "tls", "none"), "user": _text, **_PASSWORD},
 }

@@ -1,9 +1,12 @@
-"""Create a repository."""
+"""Create a repository, or a mirror of one."""
 
 from __future__ import annotations
 
 import getpass
 import os
+from collections.abc import Sequence
+
+import msgspec
 
 from backup_tool.destinations.base import KINDS, Destination
 from backup_tool.destinations.local import LocalDestination
@@ -32,12 +35,45 @@ def refuse_taken(destination: Destination) -> None:
 _FORMATTED = ("lost+found", "System Volume Information", "$RECYCLE.BIN", ".Trashes", ".fseventsd", ".Spotlight-V100", ".DS_Store")
 
 
-def init(destination: Destination, password: Secret, *, host: str) -> dict[str, str]:
-    """Make the place ready and write key and config. Raises UsageError, touching nothing, where `refuse_taken` would."""
-    refuse_taken(destination)
+class Made(msgspec.Struct, omit_defaults=True):
+    """A repository: its id, where it is, and the mirrors that were made of it just now."""
+
+    id: str
+    repository: str
+    mirrors: list[str] = []
+
+
+def init(primary: Destination, mirrors: Sequence[Destination], password: Secret, *, host: str, create: bool = True) -> Made:
+    """Make the repository (unless it is there: `create` is False), and every mirror that is none yet.
+
+    Raises UsageError, touching nothing, where `refuse_taken` would, for mirrors: where none of them is to be made; NoRepository,
+    WrongPassword.
+    """
+    if create:
+        refuse_taken(primary)
+        repository = Repository.create(primary, password, hostname=host, username=_user())
+    else:
+        repository = Repository.open(primary, password)
+    wanted = [mirror for mirror in mirrors if not mirror.exists()]
+    if not wanted and not create:
+        raise UsageError(f"there is a repository at {mirrors[-1].label} already", "to bring all destinations level: backup sync")
+    for mirror in wanted:
+        refuse_taken(mirror)
+        _mirror(primary, mirror)
+        Repository.open(mirror, password)  # it can be opened there
+    return Made(repository.id, primary.label, [mirror.label for mirror in wanted])
+
+
+def _mirror(primary: Destination, mirror: Destination) -> None:
+    """Keys and config; what else there is comes by `run` and `sync`."""
+    mirror.create()
+    for name, _ in primary.list("keys"):
+        mirror.save("keys", name, primary.load("keys", name))
+    mirror.save("config", "config", primary.load("config", "config"))
+
+
+def _user() -> str:
     try:
-        user = getpass.getuser()
+        return getpass.getuser()
     except (OSError, KeyError):
-        user = ""
-    made = Repository.create(destination, password, hostname=host, username=user)
-    return {"id": made.id, "repository": destination.label}
+        return ""

@@ -11,13 +11,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from backup_tool import __version__
 from backup_tool.actions.archive import SourceFolder, catalog_files, read_node, source_folders, tips
 from backup_tool.actions.bundle import Bundler, Chats
+from backup_tool.actions.deliver import Delivered, Shipping
 from backup_tool.actions.gather import Gatherer
 from backup_tool.actions.state import State, witnessed
 from backup_tool.actions.worker import Order
@@ -25,7 +25,8 @@ from backup_tool.actions.workers import StoringWorkers
 from backup_tool.catalog import Ledger, best_titles, decode_chats, decode_deleted, decode_note, merge, name_worth, time_text
 from backup_tool.config import SourceSpec
 from backup_tool.destinations.base import Destination
-from backup_tool.destinations.places import folder_of, where
+from backup_tool.destinations.delivery import Delivery
+from backup_tool.destinations.places import where, writing_folder
 from backup_tool.errors import IntegrityError, UsageError, gravest
 from backup_tool.models import Chat, Problem, Progress, Secret
 from backup_tool.names import shown
@@ -39,17 +40,6 @@ _MONTHS_AT_ONCE = 24
 
 
 _STAY = "its notes stay as they are"
-_NO_MIRRORS = "this version delivers to the first destination only"
-
-
-class Delivery(msgspec.Struct):
-    """What became of a run at one destination."""
-
-    name: str
-    status: Literal["delivered", "queued", "failed"]
-    objects: int
-    bytes: int
-    error: str | None = None
 
 
 class RunResult(msgspec.Struct, omit_defaults=True):
@@ -67,7 +57,7 @@ class RunResult(msgspec.Struct, omit_defaults=True):
     deleted: int
     bytes_read: int
     bytes_added: int
-    destinations: list[Delivery]
+    destinations: list[Delivered]
     errors: list[Problem]
     seconds: float
     not_downloaded: int = 0
@@ -86,8 +76,6 @@ class RunPlan:
     """Names of sources that exist even if they are not in this run: their places stay on record."""
     destination: Destination
     destination_name: str
-    mirrors: Sequence[str]
-    """The names of further destinations, which this version does not deliver to yet: said so at every run."""
     password: Secret
     state: State
     unlock: Callable[[SourceSpec], Unlock] = lambda spec: list
@@ -106,17 +94,26 @@ def run(plan: RunPlan, progress: Progress) -> tuple[RunResult, int]:
     with ExitStack() as stack:
         stack.enter_context(plan.state.run_lock(where(plan.destination), plan.destination.label))
         repository = Repository.open(plan.destination, plan.password)
-        stack.enter_context(repository.lock())
+        lock = stack.enter_context(repository.lock())
         plan.destination.sweep()
-        job = _Job(plan, repository, progress)
+        shipping = None
+        if isinstance(plan.destination, Delivery):
+            shipping = stack.enter_context(Shipping(plan.destination, repository, lock, plan.state, progress))
+            shipping.begin()
+        job = _Job(plan, repository, progress, shipping)
         result = job.run()
+        codes = [3 * bool(result.errors), IntegrityError.exit_code * bool(job.lost)]
+        if shipping is not None:
+            result.destinations, code = shipping.finish()
+            codes.append(code)
         result.seconds = round(time.monotonic() - started, 3)
-        return result, gravest([3 * bool(result.errors or plan.mirrors), IntegrityError.exit_code * bool(job.lost)])
+        return result, gravest(codes)
 
 
 class _Job:
-    def __init__(self, plan: RunPlan, repository: Repository, progress: Progress) -> None:
+    def __init__(self, plan: RunPlan, repository: Repository, progress: Progress, shipping: Shipping | None) -> None:
         self._plan = plan
+        self._shipping = shipping
         self._repository = repository
         self._progress = progress
         self._now = time_text(datetime.now(UTC).replace(microsecond=0))
@@ -140,7 +137,8 @@ class _Job:
             gatherer = self._gather(writer)
             new = sum(number >= before for number in self._ledger)
             snapshot = self._write(writer, parent)
-        self._remember()
+        if self._shipping is None:
+            self._remember()
         return self._result(snapshot, new, gatherer)
 
     def _writer(self) -> Writer:
@@ -215,7 +213,7 @@ class _Job:
             deleted=self._gone_for_good(),
             retired=retired,
             now=self._now,
-            workers=None if (folder := folder_of(self._plan.destination)) is None else lambda: StoringWorkers(self._order(folder), writer),
+            workers=self._workers(writer),
             progress=self._progress,
         )
         with self._plan.state.workspace() as workspace:
@@ -239,6 +237,10 @@ class _Job:
         gatherer.mark_missing()
         self._retitle(gatherer, first_new)
         return gatherer
+
+    def _workers(self, writer: Writer) -> Callable[[], StoringWorkers] | None:
+        folder = writing_folder(self._plan.destination)
+        return None if folder is None else lambda: StoringWorkers(self._order(folder), writer)
 
     def _in_its_zone(self, spec: SourceSpec) -> SourceSpec:
         """Times without a zone are read in the one of the first scan, wherever this machine is now; a setting overrules it."""
@@ -315,6 +317,8 @@ class _Job:
             self._writers.append(more := self._writer())
             with more:
                 tree = Bundler(self._repository, more, self._ledger, self._chats, self._previous).write(self._deleted)
+        if self._shipping is not None:
+            self._shipping.settle()
         notes, _, size = self._ledger.totals()
         return self._repository.save_snapshot(
             Snapshot(
@@ -349,13 +353,12 @@ class _Job:
         tally = gatherer.tally
         added = sum(writer.stats.bytes for writer in self._writers)
         objects = sum(writer.stats.objects for writer in self._writers) + 1
-        delivery = Delivery(self._plan.destination_name, "delivered", objects, added)
-        mirrors = [Delivery(name, "failed", 0, 0, _NO_MIRRORS) for name in self._plan.mirrors]
+        delivery = Delivered(self._plan.destination_name, "delivered", objects, added)
         return RunResult(
             snapshot=snapshot, notes=notes, new=new, unchanged=notes - new - gone, gone=gone, missing=tally.missing,
             not_downloaded=tally.not_downloaded, omitted=tally.omitted, orphan=tally.orphans,
             unreadable=len(tally.problems), damaged=self._ledger.damaged(), deleted=tally.deleted, bytes_read=tally.bytes_read,
-            bytes_added=added, destinations=[delivery, *mirrors], errors=self._absent + tally.problems + self.lost, seconds=0.0,
+            bytes_added=added, destinations=[delivery], errors=self._absent + tally.problems + self.lost, seconds=0.0,
         )  # fmt: skip
 
 

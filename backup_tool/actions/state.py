@@ -135,6 +135,11 @@ class State:
         """The folder in which a destination (by its label) keeps what it has to remember. Not made here."""
         return self.folder / "destinations" / _digest(destination)
 
+    @property
+    def spools(self) -> Path:
+        """The folder of the spools. Not made here."""
+        return self.folder / "spool"
+
     @contextmanager
     def workspace(self) -> Iterator[Path]:
         """A private folder (0700) for opened databases, removed at the end. Those that dead runs left behind are removed first."""

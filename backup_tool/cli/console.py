@@ -174,6 +174,11 @@ def problems(items: Sequence[Problem], *, most: int = 20) -> None:
         print(f"  … and {len(items) - most} more (--json names them all)", file=sys.stderr)
 
 
+def undelivered(name: str, status: str, error: str) -> str:
+    """That a destination does not have everything."""
+    return f"{name}: {error}" + ("; what it lacks is kept for it and delivered by the next run" if status == "queued" else "")
+
+
 # --- progress -----------------------------------------------------------------------------------------------------------------------------
 
 

@@ -25,6 +25,9 @@ Kind = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="voice,
 SnapshotOption = Annotated[
     str | None, typer.Option("--snapshot", metavar="ID", help="Look at one snapshot: a prefix of its id, or latest.")
 ]
+LimitUpload = Annotated[
+    str | None, typer.Option("--limit-upload", metavar="SIZE", help="Send at most so much a second over a network: 500 kB, 2 MiB.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done; write nothing.")]
 
 

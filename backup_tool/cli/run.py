@@ -17,9 +17,7 @@ def run(
         list[str] | None, typer.Option("--source", metavar="SOURCE", help="The same as SOURCE, as an option. Repeatable.")
     ] = None,
     key_file: options.KeyFile = None,
-    limit_upload: Annotated[
-        str | None, typer.Option("--limit-upload", metavar="SIZE", help="Send at most so much a second over a network: 500 kB, 2 MiB.")
-    ] = None,
+    limit_upload: options.LimitUpload = None,
 ) -> int:
     """Archive what is new. Notes that are gone from the phone stay in the archive.
 
@@ -37,9 +35,8 @@ def run(
         typed=chosen.typed,
         unlock=session.keys(key_file),
         known_names=set(session.settings.sources) | session.state.names_in_use(spec.path for spec in session.settings.sources.values()),
-        destination=session.place(),
+        destination=session.place(session.delivery),
         destination_name=session.spec.name,
-        mirrors=[spec.name for spec in session.mirrors],
         password=session.password(),
         state=session.state,
         host=session.host,
@@ -59,8 +56,9 @@ def run(
     told += [f"{number:,} {what}" for what, number in (("damaged", done.damaged), ("unreadable", done.unreadable)) if number]
     line = f"{', '.join(told)}; {console.size(done.bytes_added)} added, snapshot {done.snapshot[:8]}, {done.seconds:.1f} s"
     session.result(done, lambda: print(line))
-    for mirror in session.mirrors:
-        session.progress.warn(f"nothing was sent to {mirror.name}: this version delivers to the first destination only")
+    for one in done.destinations:
+        if one.error is not None:
+            session.progress.warn(console.undelivered(one.name, one.status, one.error))
     if session.settings.retention:
         session.progress.warn("[retention] is not applied by this version: no snapshot is forgotten")
     return code

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from backup_tool.config import DestinationSpec, Settings, SourceSpec
     from backup_tool.destinations.base import Destination
     from backup_tool.destinations.limits import UploadLimit
+    from backup_tool.destinations.several import Place
     from backup_tool.models import Progress, Secret
     from backup_tool.repository import Repository
     from backup_tool.sources.base import Unlock
@@ -75,26 +76,41 @@ class Session:
 
     @cached_property
     def spec(self) -> DestinationSpec:
-        """The destination that was meant. Raises UsageError with the command to type where none was."""
-        from backup_tool.config import resolve_repository
-
-        return resolve_repository(self.common.repo, os.environ, self.settings)
+        """The destination that was meant, the first of several. Raises UsageError with the command to type where none was."""
+        return self.specs[0]
 
     @cached_property
-    def mirrors(self) -> tuple[DestinationSpec, ...]:
-        """The further destinations, where none was typed and several are configured."""
+    def specs(self) -> tuple[DestinationSpec, ...]:
+        """Every destination that is meant, the primary first: a typed one alone, else all that are configured."""
         from backup_tool.config import resolve_destinations
 
-        return resolve_destinations(self.common.repo, os.environ, self.settings)[1:]
+        return resolve_destinations(self.common.repo, os.environ, self.settings)
 
     @cached_property
     def destination(self) -> Destination:
-        """The place itself."""
-        from backup_tool.destinations import open_destination
+        """The place itself, or all of them, for reading: what the first cannot give comes from another."""
+        from backup_tool.actions.places import open_for_reading
 
-        destination = open_destination(self.spec, limit=self._limit, home=self.state.home(self.spec.label))
+        return open_for_reading([*map(self.place_of, self.specs)], self.state, self.progress)
+
+    @cached_property
+    def delivery(self) -> Destination:
+        """The place itself, or all of them, for a run to deliver to."""
+        from backup_tool.actions.places import open_for_delivery
+
+        spool_size = self.settings.repository.spool_size
+        delivery = open_for_delivery([*map(self.place_of, self.specs)], self.state, self.progress, spool_size)
+        self._stack.callback(delivery.close)
+        return delivery
+
+    def place_of(self, spec: DestinationSpec) -> Place:
+        """One destination by itself."""
+        from backup_tool.destinations import open_destination
+        from backup_tool.destinations.several import Place
+
+        destination = open_destination(spec, limit=self._limit, home=self.state.home(spec.label))
         self._stack.callback(destination.close)
-        return destination
+        return Place(spec.name, destination)
 
     def limit_upload(self, rate: str | None) -> None:
         """Before the place is opened: how many bytes a second may go over the network."""
@@ -125,16 +141,16 @@ class Session:
         """The open repository."""
         from backup_tool.repository import Repository
 
-        return Repository.open(self.place(), self.password())
+        return Repository.open(self.place(self.destination), self.password())
 
-    def place(self) -> Destination:
-        """The place itself, where there is a repository. Raises NoRepository with the command to type."""
-        if not self.destination.exists():
+    def place(self, destination: Destination) -> Destination:
+        """It, where there is a repository. Raises NoRepository with the command to type."""
+        if not destination.exists():
             from backup_tool.errors import NoRepository
 
             hint = f"is the disk mounted? a new repository is made by: backup init --repo {console.quoted(self.spec.label)}"
             raise NoRepository(f"no repository at {shown(self.spec.label)}", hint)
-        return self.destination
+        return destination
 
     def archive(self, snapshot: str | None = None) -> Archive:
         """The archive view, or one snapshot."""

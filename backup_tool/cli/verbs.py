@@ -5,8 +5,9 @@ from __future__ import annotations
 from importlib import import_module
 
 _FILES = {
-    "init": "init", "run": "run", "scan": "scan", "chats": "chats", "list": "list_", "search": "search", "restore": "restore",
-    "extract": "extract", "snapshots": "snapshots", "check": "check", "unlock": "unlock", "config": "config", "demo": "demo",
+    "init": "init", "run": "run", "sync": "sync", "scan": "scan", "chats": "chats", "list": "list_", "search": "search",
+    "restore": "restore", "extract": "extract", "snapshots": "snapshots", "check": "check", "unlock": "unlock", "config": "config",
+    "demo": "demo",
 }  # fmt: skip
 
 

@@ -78,3 +78,19 @@ class Destination(Protocol):
 
     def close(self) -> None:
         """Let go of connections."""
+
+
+@runtime_checkable
+class StoredByOthers(Protocol):
+    """A destination into whose folder other processes of ours store objects, and which wants to know of each."""
+
+    def adopt(self, kind: ObjectKind, name: str, size: int) -> None:
+        """An object is there, complete and durable. May wait for room. Raises NoSpace."""
+
+
+@runtime_checkable
+class ManyCopies(Protocol):
+    """A destination that can get at other copies of an object, where the bytes that `load` gave are wrong."""
+
+    def copies(self, kind: ObjectKind, name: str, offset: int, length: int) -> Iterator[bytes]:
+        """The same range from every place that has it, one after the other."""

@@ -155,6 +155,10 @@ class LocalDestination:
     def close(self) -> None:
         """Nothing is held open."""
 
+    def file_of(self, kind: ObjectKind, name: str) -> Path:
+        """Where an object is, or would be, as a file."""
+        return self._path(kind, name)
+
     def _path(self, kind: ObjectKind, name: str) -> Path:
         if kind == "config":
             return self.path / "config"

@@ -6,15 +6,30 @@ import os
 from pathlib import Path
 
 from backup_tool.destinations.base import Destination
+from backup_tool.destinations.delivery import Delivery
 from backup_tool.destinations.local import LocalDestination
+from backup_tool.destinations.several import Several
 
 
 def folder_of(destination: Destination) -> Path | None:
-    """The folder of this machine that the destination is, which other processes may open too; None where it is none."""
+    """The folder of this machine that holds all of it, which other processes may read too; None where there is none."""
+    if isinstance(destination, Several):
+        view = destination.view
+        return None if view is None or destination.waiting is not None else folder_of(view.destination)
     return destination.path if isinstance(destination, LocalDestination) else None
 
 
+def writing_folder(destination: Destination) -> Path | None:
+    """The folder of this machine in which other processes may store objects for it; None where there is none."""
+    return destination.store.path if isinstance(destination, Delivery) else folder_of(destination)
+
+
 def where(destination: Destination) -> str:
-    """The place itself, however it was spelled: what tells two copies of one repository apart. For comparing, not for showing."""
+    """The place itself, however it was spelled: what tells two copies of one repository apart. For comparing, not for showing.
+
+    Of several places it is the view, and as long as that is not known, the primary.
+    """
+    if isinstance(destination, Several):
+        return where((destination.view or destination.places[0]).destination)
     folder = folder_of(destination)
     return destination.label if folder is None else os.path.realpath(folder)

@@ -6,11 +6,12 @@ import hashlib
 import hmac
 from binascii import unhexlify
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
 
-from backup_tool.destinations.base import Destination
+from backup_tool.destinations.base import Destination, ManyCopies
 from backup_tool.errors import BadRange, DamagedObject, IntegrityError, ObjectMissing
 from backup_tool.names import shown
 from backup_tool.repository.crypto import OVERHEAD, BrokenSeal, Buffer, Key
@@ -109,7 +110,20 @@ class Reader:
         except BadRange:
             raise Unreadable("its pack is too short") from None
         except Unreadable:  # perhaps hurt on the way: once more
-            return self._fetch(kind, id, place)
+            try:
+                return self._fetch(kind, id, place)
+            except Unreadable:
+                if (blob := self._from_elsewhere(kind, id, place)) is None:
+                    raise
+                return blob
+
+    def _from_elsewhere(self, kind: BlobKind, id: bytes, place: Place) -> bytes | None:
+        """The blob from another place that has the pack; None where there is none, or it is damaged there, too."""
+        if isinstance(self._destination, ManyCopies):
+            for stored in self._destination.copies("data", place.pack.hex(), place.offset, place.length):
+                with suppress(Unreadable):
+                    return open_blob(self._key, kind, id, stored, place.raw_length)
+        return None
 
     def _fetch(self, kind: BlobKind, id: bytes, place: Place) -> bytes:
         if place.length - OVERHEAD > MAX_BLOB[kind]:

@@ -163,10 +163,23 @@ class Repository:
 
     def _refuse_unstored(self, tree: str) -> None:
         self.load_index()
+        if self.lacks(self._reachable(tree)):
+            raise IntegrityError("another program removed what this run had stored", "run it again: what is gone is stored anew")
+
+    def at(self, destination: Destination) -> Repository:
+        """The same repository as another place has it."""
+        return Repository(destination, self._key, self.key_id, self.config, self.clock)
+
+    def named_by(self, snapshot: Snapshot) -> list[tuple[BlobKind, str]]:
+        """Every blob that a snapshot names, each once. Raises DamagedObject where a tree cannot be read."""
+        return list(dict.fromkeys(self._reachable(snapshot.tree)))
+
+    def lacks(self, blobs: Iterable[tuple[BlobKind, str]]) -> list[tuple[BlobKind, str]]:
+        """Those that this place does not have: no index file of it names a pack for them that it lists. Needs `load_index`."""
         packs = {name for name, _ in self.destination.list("data")}
-        for kind, id in self._reachable(tree):
-            if not any(place.pack.hex() in packs for place in self._files.index.find(kind, blob_id(id))):
-                raise IntegrityError("another program removed what this run had stored", "run it again: what is gone is stored anew")
+        return [
+            (kind, id) for kind, id in blobs if not any(place.pack.hex() in packs for place in self._files.index.find(kind, blob_id(id)))
+        ]
 
     def _reachable(self, root: str) -> Iterator[tuple[BlobKind, str]]:
         seen, waiting = {root}, [root]

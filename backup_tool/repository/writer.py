@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, NamedTuple, Protocol, TypeVar
 
-from backup_tool.destinations.base import Destination, Draft
+from backup_tool.destinations.base import Destination, Draft, StoredByOthers
 from backup_tool.errors import BackupError, IntegrityError, ObjectMissing, Unreachable
 from backup_tool.repository.crypto import OVERHEAD, BrokenSeal, Key
 from backup_tool.repository.index import FULL_INDEX, BlobKind, Entry, Place
@@ -305,7 +305,10 @@ class Writer:
     def take_over(self, pack: bytes, entries: Sequence[Entry]) -> None:
         """A pack that another process of ours made is durable: it will stand in the index like one made here."""
         self._may_write()
-        self._confirm(pack, entries, pack_size(entries))
+        size = pack_size(entries)
+        if isinstance(self._destination, StoredByOthers):
+            self._destination.adopt("data", pack.hex(), size)
+        self._confirm(pack, entries, size)
 
     def _confirm(self, pack: bytes, entries: Sequence[Entry], size: int) -> None:
         waiting = self._files.confirm(pack, entries)

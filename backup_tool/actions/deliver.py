@@ -1,0 +1,234 @@
+"""Bring every place level: what waits from earlier nights, what mirrors lack, and what this run stores, each place in its own pace.
+
+A place gets a snapshot only when it has all that the snapshot names. For what this run stores, the order of delivery sees to that. A mirror
+is first given everything that the view has. And a snapshot that has waited is held against the index and the packs of the place as they are
+now, under its lock: somebody may have pruned there meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, suppress
+from typing import Literal
+
+import msgspec
+
+from backup_tool.actions.state import State
+from backup_tool.destinations.base import Destination
+from backup_tool.destinations.courier import Courier
+from backup_tool.destinations.delivery import Delivery
+from backup_tool.destinations.places import where
+from backup_tool.destinations.several import Place
+from backup_tool.destinations.spool import Parcel
+from backup_tool.errors import BackupError, Incomplete, IntegrityError, ObjectMissing, gravest
+from backup_tool.models import Progress
+from backup_tool.repository import Repository, Snapshot
+from backup_tool.repository.locks import HeldLock
+
+
+class Delivered(msgspec.Struct):
+    """What became of a run at one destination: `delivered` (it has everything), `queued` (what it lacks is kept for it) or `failed` (a
+    person has to do something first); the objects and bytes that it took in this run."""
+
+    name: str
+    status: Literal["delivered", "queued", "failed"]
+    objects: int
+    bytes: int
+    error: str | None = None
+
+
+class Shipping:
+    """The delivery of one run, which holds the repository's lock: `begin`, store, `settle` before the snapshot is written, `finish`."""
+
+    def __init__(self, delivery: Delivery, repository: Repository, lock: HeldLock, state: State, progress: Progress) -> None:
+        self._delivery = delivery
+        self._repository = repository
+        self._lock = lock
+        self._state = state
+        self._progress = progress
+        self._locks = ExitStack()
+        self._queued: list[Snapshot] = []
+        self._held_back: Incomplete | None = None
+        self._elsewhere: dict[str, Repository] = {}
+
+    def __enter__(self) -> Shipping:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._locks.close()
+
+    # At the start
+
+    def begin(self, *, all_data: bool = False) -> None:
+        """Send off what waits, and what mirrors lack. With `all_data` every pack is compared, not only the index."""
+        view = self._delivery.view
+        if view is None:
+            return
+        snapshots = self._repository.snapshots()
+        goods = _Goods(self._delivery, view, snapshots)
+        self._queued = [one for one in snapshots if one.id not in goods.snapshots]
+        for courier in self._delivery.couriers.values():
+            try:
+                if courier.place is view:
+                    courier.may_write = self._lock.refuse_if_lost
+                    goods.send_waiting(courier)
+                else:
+                    self._level(courier, goods, all_data)
+            except BackupError as error:
+                courier.error = error
+
+    def _level(self, courier: Courier, goods: _Goods, all_data: bool) -> None:
+        mirror = courier.place
+        there = self._repository.at(mirror.destination)
+        courier.may_write = self._locks.enter_context(there.lock()).refuse_if_lost
+        has = {name for name, _ in mirror.destination.list("snapshots")}
+        self._refuse_rolled_back(mirror, has, goods.snapshots.keys())
+        goods.send(courier, all_data=all_data, has=has)
+
+    def _refuse_rolled_back(self, mirror: Place, has: set[str], stored: Iterable[str]) -> None:
+        """A mirror that lacks snapshots which it had, and the view still has, is an older copy: somebody should know why."""
+        if gone := (self._state.seen_snapshots(self._copy(mirror)) - has) & set(stored):
+            many = "a snapshot that it had is" if len(gone) == 1 else f"{len(gone)} snapshots that it had are"
+            hint = f"if that is right, say so, and it is levelled again: backup check --accept-gone --repo {mirror.name}"
+            mirror.refuse(error := IntegrityError(f"{mirror.name} was rolled back: {many} gone from it", hint))
+            raise error
+
+    def _copy(self, place: Place) -> str:
+        return f"{self._repository.id} {where(place.destination)}"
+
+    # Before the snapshot
+
+    def settle(self) -> None:
+        """Deliver snapshots that have waited, oldest first, where all that they name is there; others go on waiting."""
+        view = self._delivery.view
+        if not self._queued or view is None or not self._arrived(courier := self._delivery.couriers[view.name]):
+            return
+        there = self._repository.at(view.destination)
+        there.load_index()
+        for one in list(self._queued):
+            named = self._repository.named_by(one)
+            if there.lacks(named) and self._store_again(there.lacks(named)) and self._arrived(courier):
+                there.load_index()
+            if there.lacks(named):
+                reason = f"snapshot {one.id[:8]} waits: not all that it names is at {view.name}"
+                self._held_back = Incomplete(reason, "see what is there: backup check")
+                continue
+            self._queued.remove(one)
+            self._send_snapshot(one)
+
+    def _arrived(self, courier: Courier) -> bool:
+        self._wait(courier)
+        return courier.is_going()
+
+    def _store_again(self, blobs: list[tuple[Literal["data", "tree"], str]]) -> bool:
+        """What somebody removed from the view, from whichever place still has it: on its way once more. False where nothing was found."""
+        found = 0
+        with self._repository.writer() as writer:
+            for kind, id in blobs:
+                if (payload := self._anywhere(kind, id)) is not None:
+                    found += writer.add("tree" if kind == "tree" else "audio", payload, id)[1]
+        return bool(found)
+
+    def _anywhere(self, kind: Literal["data", "tree"], id: str) -> bytes | None:
+        for place in self._delivery.places:
+            if place.error is None:
+                there = self._elsewhere.setdefault(place.name, self._repository.at(place.destination))
+                with suppress(BackupError):
+                    return there.load_blob(kind, id)
+        return None
+
+    def _send_snapshot(self, one: Snapshot) -> None:
+        for courier in self._delivery.couriers.values():
+            with suppress(ObjectMissing):
+                courier.put(Parcel("snapshots", one.id, self._delivery.size("snapshots", one.id)))
+
+    # At the end
+
+    def finish(self) -> tuple[list[Delivered], int]:
+        """Wait until everything has arrived or was given up. What became of each place, and the exit code of it all."""
+        for courier in self._delivery.couriers.values():
+            self._wait(courier)
+        if self._delivery.spool is not None:
+            self._delivery.spool.tidy(self._delivery.primary.name)
+        results = [self._result(place) for place in self._delivery.places]
+        if all(one.status == "delivered" for one in results):
+            return results, 0
+        if any(one.status == "delivered" for one in results):
+            return results, Incomplete.exit_code
+        errors = [self._error(place) for place in self._delivery.places]
+        return results, gravest(error.exit_code for error in errors if error is not None)
+
+    def _result(self, place: Place) -> Delivered:
+        courier, error = self._delivery.couriers.get(place.name), self._error(place)
+        objects, size = (courier.objects, courier.bytes) if courier is not None else (0, 0)
+        if error is None:
+            self._remember(place)
+            return Delivered(place.name, "delivered", objects, size)
+        return Delivered(place.name, "failed" if place.refused else "queued", objects, size, error.message)
+
+    def _error(self, place: Place) -> BackupError | None:
+        courier = self._delivery.couriers.get(place.name)
+        held_back = self._held_back if place is self._delivery.view else None
+        return place.error or (courier.error if courier is not None else None) or held_back
+
+    def _remember(self, place: Place) -> None:
+        """What this run saw there, so that a later one can tell that it was rolled back."""
+        copy = self._copy(place)
+        with suppress(BackupError):
+            there = {name for name, _ in place.destination.list("snapshots")}
+            times = {one.id: one.time for one in self._repository.snapshots() if one.id in there}
+            self._state.remember_snapshots(copy, {**self._state.witness(copy), **times})
+
+    def _wait(self, courier: Courier) -> None:
+        left = courier.left
+        if courier.wait(0.0 if not left else 0.05):
+            return
+        self._progress.begin(f"sending to {courier.place.name}", left or None, "bytes")
+        try:
+            while not courier.wait(0.2):
+                self._progress.step(max(0, left - courier.left))
+                left = min(left, courier.left)
+        finally:
+            self._progress.end()
+
+
+class _Goods:
+    """What there is to deliver: what the view has, and what waits here."""
+
+    def __init__(self, delivery: Delivery, view: Place, snapshots: list[Snapshot]) -> None:
+        self._view = view
+        spool = delivery.spool if delivery.waiting is not None else None
+        self._waiting = list(spool.waiting()) if spool is not None else []
+        self._owed = spool.owed if spool is not None else {}
+        self.snapshots = dict(view.destination.list("snapshots"))
+        """Those that the view has, with their sizes."""
+        self._oldest_first = [one.id for one in snapshots if one.id in self.snapshots]
+
+    def send_waiting(self, courier: Courier) -> None:
+        """To the view: all that waits but snapshots, which come when everything that they name is there."""
+        for name, size in self._owed.items():
+            courier.put(Parcel("data", name, size))
+        for parcel in self._waiting:
+            if parcel.kind != "snapshots":
+                courier.put(parcel)
+
+    def send(self, courier: Courier, *, all_data: bool, has: set[str]) -> None:
+        """To a mirror: what it lacks of all there is. Who has an index file has its packs: that is the order in which they come."""
+        mirror = courier.place.destination
+        parcels = _lacking("keys", dict(self._view.destination.list("keys")), mirror)
+        index = _lacking("index", self._all("index"), mirror)
+        if index or all_data:
+            parcels += _lacking("data", self._all("data"), mirror)
+        parcels += index
+        parcels += [Parcel("snapshots", name, self.snapshots[name]) for name in self._oldest_first if name not in has]
+        for parcel in parcels:
+            courier.put(parcel)
+
+    def _all(self, kind: Literal["index", "data"]) -> Mapping[str, int]:
+        waiting = {one.name: one.size for one in self._waiting if one.kind == kind}
+        return {**(self._owed if kind == "data" else {}), **waiting, **dict(self._view.destination.list(kind))}
+
+
+def _lacking(kind: Literal["keys", "index", "data"], wanted: Mapping[str, int], mirror: Destination) -> list[Parcel]:
+    has = dict(mirror.list(kind))
+    return [Parcel(kind, name, size) for name, size in sorted(wanted.items()) if has.get(name) != size]

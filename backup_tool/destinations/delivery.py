@@ -1,0 +1,352 @@
+"""Writing to several places, or to one over a network: objects are stored on this machine first, and carried from there while work goes on.
+
+They are stored in the primary itself where that is a folder of this machine that can be reached; else in the spool. What was stored counts
+from then on, for this process and for the next one; each place gets packs first, then the index, then snapshots (`courier`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from backup_tool.destinations.base import Destination, Draft, ObjectKind
+from backup_tool.destinations.courier import Courier
+from backup_tool.destinations.files import NewFile, told
+from backup_tool.destinations.local import LocalDestination
+from backup_tool.destinations.several import Place, Several, T, no_repository
+from backup_tool.destinations.spool import Parcel, Spool, find_spool
+from backup_tool.errors import (
+    BackupError,
+    BadRange,
+    IntegrityError,
+    NoRepository,
+    NoSpace,
+    ObjectMissing,
+    SignInNeeded,
+    Unreachable,
+    gravest,
+)
+
+SPOOL_SIZE = 2 * 2**30
+_PIECE = 4 * 2**20
+_AWAY = (Unreachable, SignInNeeded, NoRepository)
+"""What says that a place is of no use in this run."""
+
+
+class Delivery(Several):
+    """A destination that delivers to all places; the first is the primary. `spools` is the folder for spools.
+
+    `exists` looks which places can be reached: call it first. Where the view goes away in the middle of a run, what it last listed stands,
+    its locks are held in memory only, and what was written for it waits. `memory` is asked for what no place that is reached can give: what
+    this machine has kept of the repository.
+    """
+
+    memory: Destination | None = None
+
+    def __init__(
+        self,
+        places: Sequence[Place],
+        spools: Path,
+        *,
+        bound: int = SPOOL_SIZE,
+        uploads: int = 4,
+        told: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        super().__init__(places, told=told)
+        self.couriers: dict[str, Courier] = {}
+        self._spools, self._bound, self._uploads = spools, bound, uploads
+        self._locks: dict[str, bytes] = {}
+        self._listed: dict[ObjectKind, dict[str, int]] = {}
+        self._store: LocalDestination | None = None
+        self._probed = False
+
+    # Looking what is there
+
+    @property
+    def primary(self) -> Place:
+        """The first place."""
+        return self.places[0]
+
+    @property
+    def store(self) -> LocalDestination:
+        """Where new objects are stored: the primary, or the spool."""
+        if self._store is None:
+            raise BackupError("nothing is delivered before it is known what is reached")
+        return self._store
+
+    def exists(self) -> bool:
+        """Look at all places at once, and get ready. True where one of them, or the spool of an earlier run, has the repository.
+
+        Raises what the first place raised where none has it. A place with another repository is refused.
+        """
+        if self._probed:
+            return True
+        with ThreadPoolExecutor(len(self.places), "looking") as pool:
+            configs = list(pool.map(_config_of, self.places))
+        reached = [(place, config) for place, config in zip(self.places, configs, strict=True) if config is not None]
+        if not reached:
+            return self._begin_away()
+        self.view, config = reached[0]
+        for place, other in reached[1:]:
+            if other != config:
+                place.refuse(another_repository(place, self.view))
+        self.spool = Spool(self._spools / hashlib.sha256(config).hexdigest()[:16], self._bound)
+        primary = self.primary.destination
+        direct = isinstance(primary, LocalDestination) and self.primary.error is None
+        if not direct or len(self.places) > 1 or self.spool.store.path.is_dir():
+            self.spool.prepare(config, self._keys_of(self.view), [place.destination.label for place in self.places])
+        self._store = primary if direct and isinstance(primary, LocalDestination) else self.spool.store
+        self.waiting = None if self.spool.is_empty() and direct else self.spool.store
+        self._start()
+        return True
+
+    def _begin_away(self) -> bool:
+        """No place is reached: go on from what the spool knows, or say why not."""
+        self.spool = find_spool(self._spools, [place.destination.label for place in self.places], self._bound)
+        if self.spool is None or self.memory is None or not any(self.memory.list("index")):
+            self._raise_first()  # without the index, everything would be stored once more
+            return False
+        self._store = self.waiting = self.spool.store
+        self._start()
+        return True
+
+    def _start(self) -> None:
+        self._probed = True
+        for place in self._reached():
+            uploads = 1 if isinstance(place.destination, LocalDestination) else self._uploads
+            self.couriers[place.name] = Courier(place, self._fetched, self._has_arrived, uploads=uploads)
+
+    def _raise_first(self) -> None:
+        errors = [place.error for place in self.places if place.error is not None]
+        worst = gravest(error.exit_code for error in errors)
+        for error in errors:
+            if error.exit_code == worst:
+                raise error
+
+    @staticmethod
+    def _keys_of(view: Place) -> dict[str, bytes]:
+        return {name: view.destination.load("keys", name) for name, _ in view.destination.list("keys")}
+
+    # Storing
+
+    def save(self, kind: ObjectKind, name: str, data: bytes) -> None:
+        """Store it here, to be delivered. A lock goes to the view."""
+        if kind == "locks":
+            self._locks[name] = data
+            self._lock_view(name, data)
+        else:
+            self.store.save(kind, name, data)
+            self._stored(Parcel(kind, name, len(data)))
+
+    def _lock_view(self, name: str, data: bytes) -> None:
+        try:
+            self._at_view(lambda place: place.save("locks", name, data), None)
+        except NoSpace as error:  # full, and still good for reading; but what is not locked is not written to
+            assert self.view is not None
+            if self.view.name not in self.couriers:
+                raise
+            self.couriers[self.view.name].error = error
+
+    def save_file(self, kind: ObjectKind, name: str, path: Path) -> None:
+        """`save` from a local file."""
+        self.store.save_file(kind, name, path)
+        self._stored(Parcel(kind, name, path.stat().st_size))
+
+    @contextmanager
+    def draft(self, kind: ObjectKind) -> Iterator[Draft]:
+        """An object that grows here. A pack waits for room in the spool. Raises NoSpace where there is none, and no place is reached."""
+        if kind == "data":
+            self.wait_for_room()
+        with self.store.draft(kind) as draft:
+            yield _Counted(draft, lambda name, size: self._stored(Parcel(kind, name, size)))
+
+    def adopt(self, kind: ObjectKind, name: str, size: int) -> None:
+        """Another process of ours has stored an object in the folder of `store`."""
+        self._stored(Parcel(kind, name, size))
+        self.wait_for_room()
+
+    def wait_for_room(self) -> None:
+        """Wait until the spool has room. Raises NoSpace where nothing will make any."""
+        if self.spool is not None and self.store is self.spool.store:
+            self.spool.wait_for_room(lambda: not any(courier.is_going() for courier in self.couriers.values()))
+
+    def _stored(self, parcel: Parcel) -> None:
+        if self.spool is not None and self.store is self.spool.store:
+            self.spool.put(parcel)
+        for courier in self.couriers.values():
+            if courier.place.destination is self._store:
+                courier.count(parcel)
+            else:
+                courier.put(parcel)
+
+    # Carrying
+
+    def _has_arrived(self, place: Place, parcel: Parcel) -> None:
+        if self.spool is not None:
+            reached = {courier.place.name for courier in self.couriers.values() if courier.is_going()}
+            self.spool.has(parcel, place.name, reached, self.primary.name)
+
+    @contextmanager
+    def _fetched(self, parcel: Parcel, to: Place) -> Iterator[Path]:
+        """The bytes of an object, held against its name: from this machine, else from another place."""
+        path = self._here(parcel)
+        if path is not None:
+            if _hash_of(path) != parcel.name:
+                raise IntegrityError(
+                    f"{parcel.kind} {parcel.name[:16]} is damaged on this machine, and was not delivered", "see: backup check"
+                )
+            yield path
+            return
+        assert self.spool is not None
+        with NewFile(self.spool.store.path) as file:
+            self._copy(parcel, to, file)
+            yield file.path
+
+    def _here(self, parcel: Parcel) -> Path | None:
+        stores = [self._store, *([self.spool.store] if self.spool is not None else [])]
+        paths = [store.file_of(parcel.kind, parcel.name) for store in stores if store is not None]
+        return next((path for path in paths if path.is_file()), None)
+
+    def _copy(self, parcel: Parcel, to: Place, file: NewFile) -> None:
+        problem: BackupError = ObjectMissing(f"no place has {parcel.kind} {parcel.name[:16]}")
+        for place in [place for place in self.places if place is not to and place.error is None]:
+            try:
+                os.ftruncate(file.fd, 0)
+                os.lseek(file.fd, 0, os.SEEK_SET)
+                digest, done = hashlib.sha256(), 0
+                while done < parcel.size:
+                    data = place.destination.load(parcel.kind, parcel.name, done, min(_PIECE, parcel.size - done))
+                    file.write(data)
+                    digest.update(data)
+                    done += len(data)
+            except OSError as error:
+                raise told(error, str(file.path.parent)) from error
+            except BackupError as error:
+                problem = error
+                continue
+            if digest.hexdigest() == parcel.name:
+                return
+            problem = IntegrityError(
+                f"{parcel.kind} {parcel.name[:16]} at {place.name} is damaged", f"see: backup check --repo {place.name}"
+            )
+        raise problem
+
+    # What is there: by the view, as long as it answers
+
+    def list(self, kind: ObjectKind) -> Iterator[tuple[str, int]]:
+        """What the view has, or had when it was last asked, and what waits here."""
+        if kind == "locks":
+            yield from self._at_view(lambda place: [*place.list(kind)], [(name, len(data)) for name, data in self._locks.items()])
+            return
+        found = self._at_view(lambda place: dict(place.list(kind)), None)
+        if found is None:
+            found = self._listed.get(kind) or self._kept(kind)
+        self._listed[kind] = found
+        yield from {**dict(self._waiting_list(kind)), **found}.items()
+
+    def _kept(self, kind: ObjectKind) -> dict[str, int]:
+        kept = dict(self.memory.list(kind)) if self.memory is not None else {}
+        return kept or dict(self.store.list(kind))
+
+    def _at_view(self, ask: Callable[[Destination], T], otherwise: T) -> T:
+        if self.view is None:
+            return otherwise
+        try:
+            return ask(self.view.destination)
+        except _AWAY as error:
+            self.lose(self.view, error)
+            return otherwise
+
+    def load(self, kind: ObjectKind, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        """The bytes: what waits here first, then the view, the other places, and what this machine has kept."""
+        if kind == "locks" and name in self._locks:
+            return self._locks[name]
+        return super().load(kind, name, offset, length)
+
+    def _sources(self) -> Sequence[Place | Destination]:
+        kept = [place for place in (self._store, self.memory) if place is not None and (place is self.memory or not self._reached())]
+        return [*super()._sources(), *kept]
+
+    def size(self, kind: ObjectKind, name: str) -> int:
+        """Its size here or in the view."""
+        with suppress(ObjectMissing):
+            return self.store.size(kind, name)
+        if self.view is not None:
+            return super().size(kind, name)
+        if name not in self._listed.get(kind, {}):
+            raise ObjectMissing(f"there is no {kind} {name[:16]} at {self.label}")
+        return self._listed[kind][name]
+
+    def age(self, kind: ObjectKind, name: str) -> float:
+        """By the view's clock."""
+        return self._at_view(lambda place: place.age(kind, name), 0.0)
+
+    def remove(self, kind: ObjectKind, name: str) -> None:
+        """A lock is given back. Nothing else is removed by a run."""
+        if kind != "locks":
+            super().remove(kind, name)
+        self._locks.pop(name, None)
+        self._at_view(lambda place: place.remove(kind, name), None)
+
+    def sweep(self) -> int:
+        """What dead runs left half-written, here and in every place."""
+        removed = 0 if self.spool is None or not self.spool.store.path.is_dir() else self.spool.store.sweep()
+        for place in self._reached():
+            with suppress(BackupError):
+                removed += place.destination.sweep()
+        return removed
+
+    def close(self) -> None:
+        """Carry nothing more, and let go of all places."""
+        for courier in self.couriers.values():
+            courier.stop()
+        super().close()
+
+
+class _Counted:
+    """A draft that tells its size and name when it is stored."""
+
+    def __init__(self, draft: Draft, stored: Callable[[str, int], None]) -> None:
+        self._draft, self._stored, self._size = draft, stored, 0
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append bytes."""
+        self._size += len(data)
+        self._draft.write(data)
+
+    def commit(self, name: str) -> None:
+        """Store it here under its name; it is on its way then."""
+        self._draft.commit(name)
+        self._stored(name, self._size)
+
+
+def _config_of(place: Place) -> bytes | None:
+    """The bytes of a place's config; None, with the place's error set, where it cannot be had."""
+    if place.error is not None:
+        return None
+    try:
+        if place.destination.exists():
+            return place.destination.load("config", "config")
+        place.error = no_repository(place)
+    except (ObjectMissing, BadRange):
+        place.error = no_repository(place)
+    except BackupError as error:
+        place.error = error
+    return None
+
+
+def another_repository(place: Place, than: Place) -> BackupError:
+    """The error for a mirror that is none."""
+    return BackupError(
+        f"{place.name} holds another repository than {than.name}",
+        f"give {place.name} a place of its own in the settings, then: backup init --repo {place.name}",
+    )
+
+
+def _hash_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
