@@ -20,9 +20,10 @@ from backup_tool.destinations.delivery import Delivery
 from backup_tool.destinations.places import where
 from backup_tool.destinations.several import Place
 from backup_tool.destinations.spool import Parcel
-from backup_tool.errors import BackupError, Incomplete, IntegrityError, ObjectMissing, gravest
+from backup_tool.errors import BackupError, DamagedObject, Incomplete, IntegrityError, ObjectMissing, gravest
 from backup_tool.models import Progress
 from backup_tool.repository import Repository, Snapshot
+from backup_tool.repository.index import BlobKind
 from backup_tool.repository.locks import HeldLock
 
 
@@ -76,6 +77,9 @@ class Shipping:
                     self._level(courier, goods, all_data)
             except BackupError as error:
                 courier.error = error
+        if self._queued:
+            self._repository.load_index()
+            self.settle()
 
     def _level(self, courier: Courier, goods: _Goods, all_data: bool) -> None:
         mirror = courier.place
@@ -87,7 +91,7 @@ class Shipping:
 
     def _refuse_rolled_back(self, mirror: Place, has: set[str], stored: Iterable[str]) -> None:
         """A mirror that lacks snapshots which it had, and the view still has, is an older copy: somebody should know why."""
-        if gone := (self._state.seen_snapshots(self._copy(mirror)) - has) & set(stored):
+        if gone := (self._state.held(self._copy(mirror)) - has) & set(stored):
             many = "a snapshot that it had is" if len(gone) == 1 else f"{len(gone)} snapshots that it had are"
             hint = f"if that is right, say so, and it is levelled again: backup check --accept-gone --repo {mirror.name}"
             mirror.refuse(error := IntegrityError(f"{mirror.name} was rolled back: {many} gone from it", hint))
@@ -96,46 +100,58 @@ class Shipping:
     def _copy(self, place: Place) -> str:
         return f"{self._repository.id} {where(place.destination)}"
 
-    # Before the snapshot
+    # Snapshots that have waited
 
     def settle(self) -> None:
-        """Deliver snapshots that have waited, oldest first, where all that they name is there; others go on waiting."""
+        """Deliver them, oldest first, where all that they name is there; others go on waiting. Do it again when the run has stored more."""
         view = self._delivery.view
         if not self._queued or view is None or not self._arrived(courier := self._delivery.couriers[view.name]):
             return
         there = self._repository.at(view.destination)
-        there.load_index()
+        self._held_back = None
         for one in list(self._queued):
-            named = self._repository.named_by(one)
-            if there.lacks(named) and self._store_again(there.lacks(named)) and self._arrived(courier):
-                there.load_index()
-            if there.lacks(named):
-                reason = f"snapshot {one.id[:8]} waits: not all that it names is at {view.name}"
-                self._held_back = Incomplete(reason, "see what is there: backup check")
+            if self._lacks(there, one, courier):
+                self._held_back = Incomplete(f"snapshot {one.id[:8]} waits: not all that it names is at {view.name}", "see: backup check")
                 continue
             self._queued.remove(one)
             self._send_snapshot(one)
+
+    def _lacks(self, there: Repository, one: Snapshot, courier: Courier) -> bool:
+        """Whether a place lacks something that a snapshot names. What another place has is stored there first."""
+        try:
+            named = self._repository.named_by(one, lambda id: self._anywhere("tree", id))
+        except DamagedObject:
+            self._delivery.hold_back(one.id)  # nobody could read it now
+            return True
+        there.load_index()
+        lacking = there.lacks(named)
+        if lacking and self._store_again(lacking) and self._arrived(courier):
+            there.load_index()
+            lacking = there.lacks(lacking)
+        return bool(lacking)
 
     def _arrived(self, courier: Courier) -> bool:
         self._wait(courier)
         return courier.is_going()
 
-    def _store_again(self, blobs: list[tuple[Literal["data", "tree"], str]]) -> bool:
+    def _store_again(self, blobs: list[tuple[BlobKind, str]]) -> bool:
         """What somebody removed from the view, from whichever place still has it: on its way once more. False where nothing was found."""
         found = 0
         with self._repository.writer() as writer:
             for kind, id in blobs:
-                if (payload := self._anywhere(kind, id)) is not None:
-                    found += writer.add("tree" if kind == "tree" else "audio", payload, id)[1]
+                with suppress(DamagedObject):
+                    found += writer.add("tree" if kind == "tree" else "audio", self._anywhere(kind, id), id)[1]
         return bool(found)
 
-    def _anywhere(self, kind: Literal["data", "tree"], id: str) -> bytes | None:
-        for place in self._delivery.places:
-            if place.error is None:
-                there = self._elsewhere.setdefault(place.name, self._repository.at(place.destination))
-                with suppress(BackupError):
-                    return there.load_blob(kind, id)
-        return None
+    def _anywhere(self, kind: BlobKind, id: str) -> bytes:
+        """A blob, as the repository has it or any of its places by itself. Raises DamagedObject where none has."""
+        if not self._repository.index.has(kind, bytes.fromhex(id)):
+            for place in self._delivery.places:
+                if place.error is None:
+                    there = self._elsewhere.setdefault(place.name, self._repository.at(place.destination))
+                    with suppress(BackupError):
+                        return there.load_blob(kind, id)
+        return self._repository.load_blob(kind, id)
 
     def _send_snapshot(self, one: Snapshot) -> None:
         for courier in self._delivery.couriers.values():
@@ -164,7 +180,8 @@ class Shipping:
         if error is None:
             self._remember(place)
             return Delivered(place.name, "delivered", objects, size)
-        return Delivered(place.name, "failed" if place.refused else "queued", objects, size, error.message)
+        told = error.message.removeprefix(f"{place.name} ") + (f" ({error.hint})" if error.hint else "")
+        return Delivered(place.name, "failed" if place.refused else "queued", objects, size, told)
 
     def _error(self, place: Place) -> BackupError | None:
         courier = self._delivery.couriers.get(place.name)

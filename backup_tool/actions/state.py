@@ -68,6 +68,10 @@ class State:
         """The ids of the snapshots that this copy (`witnessed`) held at the last look, but for those forgotten from here."""
         return set(self.witness(copy))
 
+    def held(self, copy: str) -> set[str]:
+        """The ids of the snapshots that this very copy held at the last look; none where it was never looked at."""
+        return set(_texts(self._load(_witness(copy))))
+
     def newest_seen(self, copy: str) -> str | None:
         """The time (RFC 3339) of the newest snapshot ever seen in the last look; None where there was none."""
         return max(self.witness(copy).values(), default=None)

@@ -60,6 +60,7 @@ class Delivery(Several):
         self.couriers: dict[str, Courier] = {}
         self._spools, self._bound, self._uploads = spools, bound, uploads
         self._locks: dict[str, bytes] = {}
+        self._held_back: set[str] = set()
         self._listed: dict[ObjectKind, dict[str, int]] = {}
         self._store: LocalDestination | None = None
         self._probed = False
@@ -235,6 +236,10 @@ class Delivery(Several):
             )
         raise problem
 
+    def hold_back(self, snapshot: str) -> None:
+        """A snapshot that waits is not listed by this process: what it names is not there."""
+        self._held_back.add(snapshot)
+
     # What is there: by the view, as long as it answers
 
     def list(self, kind: ObjectKind) -> Iterator[tuple[str, int]]:
@@ -246,7 +251,9 @@ class Delivery(Several):
         if found is None:
             found = self._listed.get(kind) or self._kept(kind)
         self._listed[kind] = found
-        yield from {**dict(self._waiting_list(kind)), **found}.items()
+        for name, size in {**dict(self._waiting_list(kind)), **found}.items():
+            if name not in self._held_back:
+                yield name, size
 
     def _kept(self, kind: ObjectKind) -> dict[str, int]:
         kept = dict(self.memory.list(kind)) if self.memory is not None else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from binascii import unhexlify
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 import msgspec
@@ -170,9 +170,9 @@ class Repository:
         """The same repository as another place has it."""
         return Repository(destination, self._key, self.key_id, self.config, self.clock)
 
-    def named_by(self, snapshot: Snapshot) -> list[tuple[BlobKind, str]]:
-        """Every blob that a snapshot names, each once. Raises DamagedObject where a tree cannot be read."""
-        return list(dict.fromkeys(self._reachable(snapshot.tree)))
+    def named_by(self, snapshot: Snapshot, tree_blob: Callable[[str], bytes]) -> list[tuple[BlobKind, str]]:
+        """Every blob that a snapshot names, each once; `tree_blob` gives the blobs of trees. Raises DamagedObject, and what that raises."""
+        return list(dict.fromkeys(self._reachable(snapshot.tree, lambda id: _tree(id, tree_blob(id)))))
 
     def lacks(self, blobs: Iterable[tuple[BlobKind, str]]) -> list[tuple[BlobKind, str]]:
         """Those that this place does not have: no index file of it names a pack for them that it lists. Needs `load_index`."""
@@ -181,12 +181,13 @@ class Repository:
             (kind, id) for kind, id in blobs if not any(place.pack.hex() in packs for place in self._files.index.find(kind, blob_id(id)))
         ]
 
-    def _reachable(self, root: str) -> Iterator[tuple[BlobKind, str]]:
+    def _reachable(self, root: str, load_tree: Callable[[str], Tree] | None = None) -> Iterator[tuple[BlobKind, str]]:
+        load_tree = load_tree or self.load_tree
         seen, waiting = {root}, [root]
         while waiting:
             tree = waiting.pop()
             yield "tree", tree
-            for node in self.load_tree(tree).nodes:
+            for node in load_tree(tree).nodes:
                 for blob in node.content or ():
                     yield "data", blob
                 if node.subtree is not None and node.subtree not in seen:
@@ -244,10 +245,7 @@ class Repository:
 
     def load_tree(self, id: str) -> Tree:
         """A folder. Raises DamagedObject."""
-        try:
-            return decode_tree(self.load_blob("tree", id))
-        except Unreadable as error:
-            raise DamagedObject("tree", id, str(error)) from None
+        return _tree(id, self.load_blob("tree", id))
 
     def pack_header(self, name: str, size: int) -> list[Entry]:
         """The blobs of a stored pack of `size` bytes by its own header, in two small requests. Raises DamagedObject, ObjectMissing."""
@@ -379,6 +377,13 @@ class Repository:
         for lock in removed:
             self._locks.remove(lock)
         return removed
+
+
+def _tree(id: str, blob: bytes) -> Tree:
+    try:
+        return decode_tree(blob)
+    except Unreadable as error:
+        raise DamagedObject("tree", id, str(error)) from None
 
 
 def _has_any(destination: Destination, kind: ObjectKind) -> bool:

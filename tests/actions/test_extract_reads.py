@@ -45,7 +45,6 @@ def test_one_note_is_one_range_of_one_pack(tmp_path: Path) -> None:
         known_names={"phone"},
         destination=place,
         destination_name="archive",
-        mirrors=[],
         password=PASSWORD,
         state=State(tmp_path / "state"),
         host="host",
