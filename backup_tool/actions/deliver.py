@@ -62,12 +62,9 @@ class Shipping:
 
     def begin(self, *, all_data: bool = False) -> None:
         """Send off what waits, and what mirrors lack. With `all_data` every pack is compared, not only the index."""
-        view = self._delivery.view
-        if view is None:
+        if (goods := self._goods()) is None:
             return
-        snapshots = self._repository.snapshots()
-        goods = _Goods(self._delivery, view, snapshots)
-        self._queued = [one for one in snapshots if one.id not in goods.snapshots]
+        view, self._queued = goods.view, goods.queued
         for courier in self._delivery.couriers.values():
             try:
                 if courier.place is view:
@@ -80,6 +77,24 @@ class Shipping:
         if self._queued:
             self._repository.load_index()
             self.settle()
+
+    def _goods(self) -> _Goods | None:
+        """What there is to deliver; None where no place is left. A view that goes away already is replaced by the next place."""
+        delivery, locked = self._delivery, self._delivery.primary
+        while delivery.view is not None or delivery.change_view():
+            view = delivery.view
+            assert view is not None
+            try:
+                if view is not locked:
+                    self._locks.enter_context(self._repository.at(view.destination).lock())
+                    locked = view
+                goods = _Goods(delivery, view, self._repository.snapshots())
+                if delivery.view is view:
+                    delivery.is_settled = True
+                    return goods
+            except BackupError as error:
+                delivery.lose(view, error)
+        return None
 
     def _level(self, courier: Courier, goods: _Goods, all_data: bool) -> None:
         mirror = courier.place
@@ -213,12 +228,17 @@ class _Goods:
     """What there is to deliver: what the view has, and what waits here."""
 
     def __init__(self, delivery: Delivery, view: Place, snapshots: list[Snapshot]) -> None:
-        self._view = view
+        """Raises what the view raises where it cannot be listed."""
+        self.view = view
+        self._listed = {kind: dict(delivery.list(kind)) for kind in ("index", "data")}
+        self.snapshots = dict(view.destination.list("snapshots"))
+        """Those that the view has, with their sizes."""
+        self._keys = dict(view.destination.list("keys"))
         spool = delivery.spool if delivery.waiting is not None else None
         self._waiting = list(spool.waiting()) if spool is not None else []
         self._owed = spool.owed if spool is not None else {}
-        self.snapshots = dict(view.destination.list("snapshots"))
-        """Those that the view has, with their sizes."""
+        self.queued = [one for one in snapshots if one.id not in self.snapshots]
+        """Those that wait, oldest first."""
         self._oldest_first = [one.id for one in snapshots if one.id in self.snapshots]
 
     def send_waiting(self, courier: Courier) -> None:
@@ -232,18 +252,14 @@ class _Goods:
     def send(self, courier: Courier, *, all_data: bool, has: set[str]) -> None:
         """To a mirror: what it lacks of all there is. Who has an index file has its packs: that is the order in which they come."""
         mirror = courier.place.destination
-        parcels = _lacking("keys", dict(self._view.destination.list("keys")), mirror)
-        index = _lacking("index", self._all("index"), mirror)
+        parcels = _lacking("keys", self._keys, mirror)
+        index = _lacking("index", self._listed["index"], mirror)
         if index or all_data:
-            parcels += _lacking("data", self._all("data"), mirror)
+            parcels += _lacking("data", {**self._owed, **self._listed["data"]}, mirror)
         parcels += index
         parcels += [Parcel("snapshots", name, self.snapshots[name]) for name in self._oldest_first if name not in has]
         for parcel in parcels:
             courier.put(parcel)
-
-    def _all(self, kind: Literal["index", "data"]) -> Mapping[str, int]:
-        waiting = {one.name: one.size for one in self._waiting if one.kind == kind}
-        return {**(self._owed if kind == "data" else {}), **waiting, **dict(self._view.destination.list(kind))}
 
 
 def _lacking(kind: Literal["keys", "index", "data"], wanted: Mapping[str, int], mirror: Destination) -> list[Parcel]:

@@ -23,18 +23,13 @@ from backup_tool.errors import (
     BackupError,
     BadRange,
     IntegrityError,
-    NoRepository,
     NoSpace,
     ObjectMissing,
-    SignInNeeded,
-    Unreachable,
     gravest,
 )
 
 SPOOL_SIZE = 2 * 2**30
 _PIECE = 4 * 2**20
-_AWAY = (Unreachable, SignInNeeded, NoRepository)
-"""What says that a place is of no use in this run."""
 
 
 class Delivery(Several):
@@ -46,6 +41,8 @@ class Delivery(Several):
     """
 
     memory: Destination | None = None
+    is_settled = False
+    """Whether something was built on the view: it is not exchanged for another place any more."""
 
     def __init__(
         self,
@@ -144,13 +141,15 @@ class Delivery(Several):
             self._stored(Parcel(kind, name, len(data)))
 
     def _lock_view(self, name: str, data: bytes) -> None:
+        view = self.view
+        if view is None:
+            return
         try:
-            self._at_view(lambda place: place.save("locks", name, data), None)
-        except NoSpace as error:  # full, and still good for reading; but what is not locked is not written to
-            assert self.view is not None
-            if self.view.name not in self.couriers:
-                raise
-            self.couriers[self.view.name].error = error
+            view.destination.save("locks", name, data)
+        except NoSpace as error:  # it is still good for reading; but what is not locked is not written to
+            self.couriers[view.name].error = error
+        except BackupError as error:
+            self.lose(view, error)
 
     def save_file(self, kind: ObjectKind, name: str, path: Path) -> None:
         """`save` from a local file."""
@@ -243,28 +242,43 @@ class Delivery(Several):
     # What is there: by the view, as long as it answers
 
     def list(self, kind: ObjectKind) -> Iterator[tuple[str, int]]:
-        """What the view has, or had when it was last asked, and what waits here."""
+        """What the view has, or had when it was last asked, and what waits here. Packs are listed once: under its lock, none disappears.
+
+        Raises the view's error where it goes away before it has ever listed that kind.
+        """
         if kind == "locks":
             yield from self._at_view(lambda place: [*place.list(kind)], [(name, len(data)) for name, data in self._locks.items()])
             return
-        found = self._at_view(lambda place: dict(place.list(kind)), None)
-        if found is None:
-            found = self._listed.get(kind) or self._kept(kind)
-        self._listed[kind] = found
-        for name, size in {**dict(self._waiting_list(kind)), **found}.items():
+        listed = self._listed.get(kind)
+        if listed is None or kind != "data":
+            listed = self._at_view(lambda place: dict(place.list(kind)), listed)
+        while not self.is_settled and self.view is None and self.change_view():
+            listed = self._at_view(lambda place: dict(place.list(kind)), None)
+        if listed is None and self.memory is not None:
+            listed = dict(self.memory.list(kind))
+        if listed is None:
+            self._raise_first()
+        self._listed[kind] = listed or {}
+        for name, size in {**dict(self._waiting_list(kind)), **self._listed[kind]}.items():
             if name not in self._held_back:
                 yield name, size
 
-    def _kept(self, kind: ObjectKind) -> dict[str, int]:
-        kept = dict(self.memory.list(kind)) if self.memory is not None else {}
-        return kept or dict(self.store.list(kind))
+    def change_view(self) -> bool:
+        """The view has gone before anything was built on it: the next place takes its part, and our locks. False where none is left."""
+        self._listed.clear()
+        self.view = next((place for place in self._reached() if self.couriers[place.name].is_going()), None)
+        for name, data in list(self._locks.items()):
+            self._lock_view(name, data)
+        return self.view is not None
 
     def _at_view(self, ask: Callable[[Destination], T], otherwise: T) -> T:
         if self.view is None:
             return otherwise
         try:
             return ask(self.view.destination)
-        except _AWAY as error:
+        except (ObjectMissing, BadRange):
+            raise
+        except BackupError as error:
             self.lose(self.view, error)
             return otherwise
 
