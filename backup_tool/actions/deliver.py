@@ -19,7 +19,7 @@ from backup_tool.destinations.courier import Courier
 from backup_tool.destinations.delivery import Delivery
 from backup_tool.destinations.places import where
 from backup_tool.destinations.several import Place
-from backup_tool.destinations.spool import Parcel
+from backup_tool.destinations.spool import QUEUED, Parcel, Spool
 from backup_tool.errors import BackupError, DamagedObject, Incomplete, IntegrityError, ObjectMissing, gravest
 from backup_tool.models import Progress
 from backup_tool.repository import Repository, Snapshot
@@ -65,6 +65,8 @@ class Shipping:
         if (goods := self._goods()) is None:
             return
         view, self._queued = goods.view, goods.queued
+        if all_data:
+            self._heal(self._delivery.couriers[view.name], goods.listed["data"])
         for courier in self._delivery.couriers.values():
             try:
                 if courier.place is view:
@@ -95,6 +97,19 @@ class Shipping:
             except BackupError as error:
                 delivery.lose(view, error)
         return None
+
+    def _heal(self, courier: Courier, listed: dict[str, int]) -> None:
+        """Packs that the view's own index names, and that are gone or cut short there: they come back from a mirror that has them."""
+        self._repository.load_index()
+        lost = dict(self._repository.index.cut_short({bytes.fromhex(name): size for name, size in listed.items()}))
+        for place in self._delivery.places if lost else ():
+            if place is courier.place or place.error is not None:
+                continue
+            for name, size in place.destination.list("data"):
+                if size >= lost.get(bytes.fromhex(name), size + 1):
+                    courier.put(Parcel("data", name, size))
+                    listed[name] = size
+                    del lost[bytes.fromhex(name)]
 
     def _level(self, courier: Courier, goods: _Goods, all_data: bool) -> None:
         mirror = courier.place
@@ -181,6 +196,7 @@ class Shipping:
             self._wait(courier)
         if self._delivery.spool is not None:
             self._delivery.spool.tidy(self._delivery.primary.name)
+            self._remember_primary(self._delivery.spool)
         results = [self._result(place) for place in self._delivery.places]
         if all(one.status == "delivered" for one in results):
             return results, 0
@@ -202,6 +218,13 @@ class Shipping:
         courier = self._delivery.couriers.get(place.name)
         held_back = self._held_back if place is self._delivery.view else None
         return place.error or (courier.error if courier is not None else None) or held_back
+
+    def _remember_primary(self, spool: Spool) -> None:
+        primary = self._delivery.primary
+        if len(self._delivery.places) > 1 and primary is self._delivery.view:
+            with suppress(BackupError):
+                for kind in QUEUED:
+                    spool.remember(kind, [name for name, _ in primary.destination.list(kind)])
 
     def _remember(self, place: Place) -> None:
         """What this run saw there, so that a later one can tell that it was rolled back."""
@@ -230,7 +253,7 @@ class _Goods:
     def __init__(self, delivery: Delivery, view: Place, snapshots: list[Snapshot]) -> None:
         """Raises what the view raises where it cannot be listed."""
         self.view = view
-        self._listed = {kind: dict(delivery.list(kind)) for kind in ("index", "data")}
+        self.listed = {kind: dict(delivery.list(kind)) for kind in ("index", "data")}
         self.snapshots = dict(view.destination.list("snapshots"))
         """Those that the view has, with their sizes."""
         self._keys = dict(view.destination.list("keys"))
@@ -253,9 +276,9 @@ class _Goods:
         """To a mirror: what it lacks of all there is. Who has an index file has its packs: that is the order in which they come."""
         mirror = courier.place.destination
         parcels = _lacking("keys", self._keys, mirror)
-        index = _lacking("index", self._listed["index"], mirror)
+        index = _lacking("index", self.listed["index"], mirror)
         if index or all_data:
-            parcels += _lacking("data", {**self._owed, **self._listed["data"]}, mirror)
+            parcels += _lacking("data", {**self._owed, **self.listed["data"]}, mirror)
         parcels += index
         parcels += [Parcel("snapshots", name, self.snapshots[name]) for name in self._oldest_first if name not in has]
         for parcel in parcels:

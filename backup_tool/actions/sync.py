@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import msgspec
 
 from backup_tool.actions.deliver import Delivered, Shipping
+from backup_tool.actions.follow import Removed, remove_pruned
 from backup_tool.actions.state import State
 from backup_tool.destinations.delivery import Delivery
 from backup_tool.destinations.places import where
@@ -15,17 +16,21 @@ from backup_tool.models import Progress, Secret
 from backup_tool.repository import Repository
 
 
-class SyncResult(msgspec.Struct):
-    """What every destination took, and how long it all lasted."""
+class SyncResult(msgspec.Struct, omit_defaults=True):
+    """What every destination took, what was removed from mirrors, and how long it all lasted."""
 
     destinations: list[Delivered]
     seconds: float
+    removed: list[Removed] = []
 
 
-def sync(delivery: Delivery, password: Secret, state: State, progress: Progress) -> tuple[SyncResult, int]:
+def sync(
+    delivery: Delivery, password: Secret, state: State, progress: Progress, *, prune: bool = False, dry_run: bool = False
+) -> tuple[SyncResult, int]:
     """Do it: every object of the first place that is reached is compared with the others' by name and size. The exit code, too.
 
-    Raises Locked, NoRepository, WrongPassword, and what the places raised where none is reached.
+    With `prune`, what was pruned at the primary is removed from the mirrors that are level (with `dry_run` it is only told). Raises Locked,
+    NoRepository, WrongPassword, IntegrityError (see `remove_pruned`), and what the places raised where none is reached.
     """
     started = time.monotonic()
     with ExitStack() as stack:
@@ -33,8 +38,12 @@ def sync(delivery: Delivery, password: Secret, state: State, progress: Progress)
         repository = Repository.open(delivery, password)
         lock = stack.enter_context(repository.lock())
         delivery.sweep()
-        shipping = stack.enter_context(Shipping(delivery, repository, lock, state, progress))
-        shipping.begin(all_data=True)
-        shipping.settle()
-        places, code = shipping.finish()
-    return SyncResult(places, round(time.monotonic() - started, 3)), code
+        with Shipping(delivery, repository, lock, state, progress) as shipping:
+            shipping.begin(all_data=True)
+            places, code = shipping.finish()
+        done = SyncResult(places, 0.0)
+        if prune and places[0].status == "delivered":
+            level = [place for place, one in zip(delivery.places[1:], places[1:], strict=True) if one.status == "delivered"]
+            done.removed = remove_pruned(delivery, repository, level, state, progress, dry_run=dry_run)
+    done.seconds = round(time.monotonic() - started, 3)
+    return done, code

@@ -1,13 +1,22 @@
 """`backup sync`: bring every destination level."""
 
+from typing import Annotated
+
+import typer
+
 from backup_tool.cli import console, options
 from backup_tool.cli.app import verb
 from backup_tool.cli.session import Session
 
 
 @verb()
-def sync(session: Session, limit_upload: options.LimitUpload = None) -> int:
-    """Copy to every destination what it lacks of what the first one has. Nothing is removed.
+def sync(
+    session: Session,
+    limit_upload: options.LimitUpload = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Also remove from mirrors what was pruned at the primary.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="With --prune: show what would be removed; remove nothing.")] = False,
+) -> int:
+    """Copy to every destination what it lacks of what the first one has. Without --prune nothing is removed.
 
     backup sync
     """
@@ -20,7 +29,7 @@ def sync(session: Session, limit_upload: options.LimitUpload = None) -> int:
     if not isinstance(delivery, Delivery):
         raise UsageError("there is one destination only: nothing to bring level", "name further ones in the settings: configs/full.toml")
     session.place(delivery)
-    done, code = carry_out(delivery, session.password(), session.state, session.progress)
+    done, code = carry_out(delivery, session.password(), session.state, session.progress, prune=prune, dry_run=dry_run)
 
     def text() -> None:
         for one in done.destinations:
@@ -30,6 +39,9 @@ def sync(session: Session, limit_upload: options.LimitUpload = None) -> int:
                 print(f"{one.name}: level, {console.count(one.objects, 'object')} copied, {console.size(one.bytes)}")
             else:
                 print(f"{one.name}: level already")
+        for gone in done.removed:
+            would = "would be " if dry_run else ""
+            print(f"{gone.name}: {console.count(gone.objects, 'object')} {would}removed, {console.size(gone.bytes)}")
 
     session.result(done, text)
     for one in done.destinations:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from backup_tool.names import shown
 
 QUEUED: tuple[ObjectKind, ...] = ("data", "index", "snapshots")
 """What waits, in the order in which it is delivered."""
-_LARGEST = 16 * 2**20
+_LARGEST = 256 * 2**20
 
 
 class Parcel(NamedTuple):
@@ -85,6 +85,26 @@ class Spool:
         """Packs, with their sizes, that left before the primary had them: another place has them."""
         with self._change:
             return dict(self._owed)
+
+    def remember(self, kind: ObjectKind, listed: Iterable[str]) -> None:
+        """What the primary has now: added to what it ever had, so that mirrors can be told what was pruned there."""
+        known = self._had()
+        if not set(listed) <= known.get(kind, set()):
+            known[kind] = known.get(kind, set()) | set(listed)
+            self._write("primary.json", {name: sorted(names) for name, names in known.items()})
+
+    def had(self, kind: ObjectKind) -> set[str]:
+        """Everything that the primary has had, as far as runs of this machine saw."""
+        return self._had().get(kind, set())
+
+    def forget(self, kind: ObjectKind, names: set[str]) -> None:
+        """No place has these any more."""
+        known = self._had()
+        self._write("primary.json", {one: sorted(all - names if one == kind else all) for one, all in known.items()})
+
+    def _had(self) -> dict[str, set[str]]:
+        found = _read(self._folder / "primary.json")
+        return {kind: set(map(str, names)) for kind, names in found.items()} if isinstance(found, dict) else {}
 
     # Room
 

@@ -227,9 +227,10 @@ def test_sync_fills_a_new_mirror_and_repairs_what_is_missing_or_cut_short(places
     packs[0].unlink()
     packs[1].chmod(0o600)
     packs[1].write_bytes(packs[1].read_bytes()[:100])
+    next(iter((places.folder("usb") / "data" / packs[0].name[:2]).iterdir())).unlink()
     done = places.backup("sync", "--json").json
     assert [(one["name"], one["status"], one["objects"]) for one in done["destinations"]] == [
-        ("usb", "delivered", 0), ("nas", "delivered", 0), ("attic", "delivered", 2),
+        ("usb", "delivered", 1), ("nas", "delivered", 0), ("attic", "delivered", 2),
     ]  # fmt: skip
     assert places.backup("sync").text.count("level already") == 3
     places.names = ("usb", "nas", "attic")
@@ -269,6 +270,39 @@ def test_a_snapshot_that_waited_comes_with_what_was_pruned_meanwhile(places: Pla
     assert places.world.restic("check", "--read-data")
     assert len(json.loads(places.world.restic("snapshots", "--json"))) == 2
     assert "restored 5 notes" in places.backup("restore", "--repo", "usb", "--to", "given").text
+
+
+def test_what_was_pruned_at_the_primary_goes_from_the_mirrors_when_a_person_says_so(places: Places) -> None:
+    """sync --prune: refused while snapshots vanished unexplained, shown by --dry-run, then mirrors hold exactly what the primary does."""
+    needs("restic")
+    for night in range(1, 4):
+        places.add_notes(1, seed=night)
+        places.run()
+    places.world.repo = places.folder("usb")
+    places.world.restic("forget", "--prune", "--keep-last", "1", "--group-by", "host")
+    before = places.objects("nas")
+    assert "have disappeared from usb" in places.backup("sync", "--prune", code=5).told
+    places.backup("check", "--accept-gone", "--repo", "usb")
+    assert "would be removed" in places.backup("sync", "--prune", "--dry-run").text
+    assert places.objects("nas").items() >= before.items()
+    removed = places.backup("sync", "--prune", "--json").json["removed"]
+    assert removed[0]["objects"] >= 3
+    places.all_alike_and_sound()
+    assert places.backup("check", "--repo", "nas").code == 0
+    assert places.run()["notes"] == 7
+
+
+def test_nothing_is_pruned_from_a_mirror_while_the_primary_is_not_whole(places: Places) -> None:
+    """A pack that the primary lost by accident is not taken for a pruned one: the mirror's copy stays, and the damage is named."""
+    places.run()
+    places.run()
+    index = sorted((places.folder("usb") / "index").iterdir())[0]
+    index.unlink()
+    pack = max((places.folder("usb") / "data").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+    pack.unlink()
+    before = places.objects("nas")
+    places.backup("sync", "--prune", code=None)
+    assert places.objects("nas").items() >= before.items()
 
 
 def test_a_run_that_is_killed_while_it_delivers_is_completed_by_the_next(places: Places) -> None:
