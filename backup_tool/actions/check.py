@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -51,6 +52,21 @@ def check(repository: Repository, state: State, progress: Progress, *, read_data
     what = f"{len(snapshots)} snapshot{'' if len(snapshots) == 1 else 's'}"
     verdict = f"{errors} error{'' if errors == 1 else 's'} in {what}" if errors else f"no errors in {what}; {read}"
     return Report(not errors, read_data, len(snapshots), findings, verdict)
+
+
+def together(reports: Sequence[tuple[str, Report]]) -> Report:
+    """One report of several destinations, each by its name."""
+    return Report(
+        sound=all(report.sound for _, report in reports),
+        read_data=reports[0][1].read_data,
+        snapshots=max(report.snapshots for _, report in reports),
+        findings=[
+            msgspec.structs.replace(finding, message=f"{name}: {finding.message}")
+            for name, report in reports
+            for finding in report.findings
+        ],
+        verdict="\n".join(f"{name}: {report.verdict}" for name, report in reports),
+    )
 
 
 def _disappeared(gone: set[str]) -> list[Finding]:

@@ -154,10 +154,10 @@ class Shipping:
             self._delivery.hold_back(one.id)  # nobody could read it now
             return True
         there.load_index()
-        lacking = there.lacks(named)
+        lacking = list(there.lacks(named))
         if lacking and self._store_again(lacking) and self._arrived(courier):
             there.load_index()
-            lacking = there.lacks(lacking)
+            lacking = list(there.lacks(lacking))
         return bool(lacking)
 
     def _arrived(self, courier: Courier) -> bool:

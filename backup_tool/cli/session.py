@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from backup_tool.destinations.base import Destination
     from backup_tool.destinations.limits import UploadLimit
     from backup_tool.destinations.several import Place
+    from backup_tool.errors import BackupError
     from backup_tool.models import Progress, Secret
     from backup_tool.repository import Repository
     from backup_tool.sources.base import Unlock
@@ -142,6 +143,22 @@ class Session:
         from backup_tool.repository import Repository
 
         return Repository.open(self.place(self.destination), self.password())
+
+    def each(self) -> Iterator[tuple[str, Repository | BackupError]]:
+        """Every destination that is meant by itself: its name, and the open repository or why it cannot be had. One alone raises that."""
+        from backup_tool.errors import BackupError
+        from backup_tool.repository import Repository
+
+        password = None
+        for spec in self.specs:
+            try:
+                destination = self.place(self.place_of(spec).destination)
+                password = password or self.password()
+                yield spec.name, Repository.open(destination, password)
+            except BackupError as error:
+                if len(self.specs) == 1:
+                    raise
+                yield spec.name, error
 
     def place(self, destination: Destination) -> Destination:
         """It, where there is a repository. Raises NoRepository with the command to type."""

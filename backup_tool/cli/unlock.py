@@ -15,9 +15,18 @@ def unlock(
     remove_all: Annotated[
         bool, typer.Option("--remove-all", help="Also locks that may be held: only when nothing else is running anywhere.")
     ] = False,
-) -> None:
+) -> int:
     """Remove locks that dead runs left behind."""
     from backup_tool.actions.unlock import unlock as remove
+    from backup_tool.errors import BackupError
 
-    removed = remove(session.repository(), remove_all=remove_all)
+    removed: list[str] = []
+    away = 0
+    for name, repository in session.each():
+        if isinstance(repository, BackupError):
+            session.progress.warn(f"{name} was not unlocked: {repository.message}")
+            away = 3
+        else:
+            removed += remove(repository, remove_all=remove_all)
     session.result({"removed": removed}, lambda: print(f"removed {console.count(len(removed), 'lock')}"))
+    return away

@@ -163,7 +163,7 @@ class Repository:
 
     def _refuse_unstored(self, tree: str) -> None:
         self.load_index()
-        if self.lacks(self._reachable(tree)):
+        if next(self.lacks(self._reachable(tree)), None) is not None:
             raise IntegrityError("another program removed what this run had stored", "run it again: what is gone is stored anew")
 
     def at(self, destination: Destination) -> Repository:
@@ -174,12 +174,12 @@ class Repository:
         """Every blob that a snapshot names, each once; `tree_blob` gives the blobs of trees. Raises DamagedObject, and what that raises."""
         return list(dict.fromkeys(self._reachable(snapshot.tree, lambda id: _tree(id, tree_blob(id)))))
 
-    def lacks(self, blobs: Iterable[tuple[BlobKind, str]]) -> list[tuple[BlobKind, str]]:
+    def lacks(self, blobs: Iterable[tuple[BlobKind, str]]) -> Iterator[tuple[BlobKind, str]]:
         """Those that this place does not have: no index file of it names a pack for them that it lists. Needs `load_index`."""
         packs = {name for name, _ in self.destination.list("data")}
-        return [
-            (kind, id) for kind, id in blobs if not any(place.pack.hex() in packs for place in self._files.index.find(kind, blob_id(id)))
-        ]
+        for kind, id in blobs:
+            if not any(place.pack.hex() in packs for place in self._files.index.find(kind, blob_id(id))):
+                yield kind, id
 
     def _reachable(self, root: str, load_tree: Callable[[str], Tree] | None = None) -> Iterator[tuple[BlobKind, str]]:
         load_tree = load_tree or self.load_tree

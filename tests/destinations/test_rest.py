@@ -384,7 +384,7 @@ def test_closing_ends_what_is_under_way(tmp_path: Path) -> None:
         started = time.monotonic()
         place.close()
         thread.join(10)
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 5
         assert isinstance(caught[0], Unreachable)
         with pytest.raises(Unreachable, match="closed"):
             place.exists()

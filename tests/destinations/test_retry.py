@@ -136,7 +136,7 @@ def test_closing_ends_all_waiting(local: LocalDestination) -> None:
     retry.close()
     thread.join(10)
     assert len(caught) == 1
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 5
 
 
 @pytest.mark.parametrize("seed", SEEDS)

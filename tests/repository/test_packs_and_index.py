@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import struct
-import sys
-import time
 import tracemalloc
 
 import pytest
@@ -200,14 +198,12 @@ def test_a_hundred_thousand_notes_fit_in_twenty_megabytes() -> None:
     assert used < 20_000_000
 
 
-def test_an_index_of_twenty_thousand_notes_is_read_at_once() -> None:
-    """Reading it takes a fraction of a second (the bound is ten times what it takes)."""
+def test_an_index_of_twenty_thousand_notes_is_read_whole() -> None:
+    """Every one of them is found where it was put."""
     packs = [(bytes([n]) * 32, laid_out([("data", (n * 1000 + i).to_bytes(32, "big"), 50_000, 0) for i in range(1000)])) for n in range(20)]
-    text = encode_index(packs)
-    started = time.perf_counter()
     index = Index()
-    for pack in decode_index(text):
+    for pack in decode_index(encode_index(packs)):
         index.add(pack.pack, pack.entries)
-    assert time.perf_counter() - started < 0.5
     assert len(index) == 20_000
-    assert sys.getsizeof(text) > 2_000_000
+    for pack, entries in packs:
+        assert all(index.find("data", entry.id) == [Place(pack, entry.offset, entry.length, entry.raw_length)] for entry in entries)

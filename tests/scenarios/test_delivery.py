@@ -305,6 +305,25 @@ def test_nothing_is_pruned_from_a_mirror_while_the_primary_is_not_whole(places: 
     assert places.objects("nas").items() >= before.items()
 
 
+def test_check_looks_at_every_place_by_itself(places: Places) -> None:
+    """Damage at the primary is found though the mirror could give the bytes, and damage at the mirror though nobody reads there."""
+    places.run()
+    assert places.backup("check", "--read-data").text.count("no errors") == 2
+    for name in ("usb", "nas"):
+        pack = max((places.folder(name) / "data").rglob("*"), key=lambda path: path.stat().st_size if path.is_file() else 0)
+        whole = pack.read_bytes()
+        pack.chmod(0o600)
+        pack.write_bytes(b"\0" * len(whole))
+        told = places.backup("check", "--read-data", code=5)
+        assert f"error: {name}: " in told.told
+        assert told.text.count("no errors") == 1
+        pack.write_bytes(whole)
+    places.away("nas")
+    ended = places.backup("check", code=3)
+    assert "nas was not checked" in ended.told
+    assert "usb: no errors" in ended.text
+
+
 def test_a_run_that_is_killed_while_it_delivers_is_completed_by_the_next(places: Places) -> None:
     """Killed at any moment, the next run brings all places level, and every note is there."""
     chance = random.Random(4)
