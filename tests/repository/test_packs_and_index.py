@@ -205,5 +205,5 @@ def test_an_index_of_twenty_thousand_notes_is_read_whole() -> None:
     for pack in decode_index(encode_index(packs)):
         index.add(pack.pack, pack.entries)
     assert len(index) == 20_000
-    for pack, entries in packs:
-        assert all(index.find("data", entry.id) == [Place(pack, entry.offset, entry.length, entry.raw_length)] for entry in entries)
+    for id, entries in packs:
+        assert all(index.find("data", entry.id) == [Place(id, entry.offset, entry.length, entry.raw_length)] for entry in entries)
