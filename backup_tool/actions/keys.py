@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from backup_tool.actions.password import read_keyring, run_secret_command
 from backup_tool.config import SourceSpec
+from backup_tool.credentials import read_keyring, run_secret_command
 from backup_tool.errors import BackupError, Interrupted, Terminated, UsageError
 from backup_tool.models import Secret
 from backup_tool.names import shown

@@ -16,9 +16,10 @@ import keyring.backend
 import keyring.backends.fail
 import pytest
 
-from backup_tool.actions import password
-from backup_tool.actions.password import child_environment, find_password, read_keyring, read_secret_file, run_secret_command
+from backup_tool import credentials
+from backup_tool.actions.password import find_password
 from backup_tool.config import RepositorySettings, Settings
+from backup_tool.credentials import child_environment, read_keyring, read_secret_file, run_secret_command
 from backup_tool.errors import ConfigError, NoPassword, UsageError
 from backup_tool.models import Secret
 
@@ -236,7 +237,7 @@ def test_a_failing_command_is_told_by_its_exit_code_only(capfd: pytest.CaptureFi
 @pytest.mark.parametrize("lines", [["import time", "time.sleep(60)"], ["import subprocess", "subprocess.run(['sleep', '60'])"]])
 def test_a_command_that_hangs_is_ended(lines: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that takes too long is ended and told, also when a program of its own keeps the pipe open."""
-    monkeypatch.setattr(password, "TIME_LIMIT", 0.5)
+    monkeypatch.setattr(credentials, "TIME_LIMIT", 0.5)
     started = time.monotonic()
     with pytest.raises(UsageError, match="took longer than"):
         find(command=script(*lines))
