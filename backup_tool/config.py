@@ -332,7 +332,10 @@ def _nearest(value: object, words: Iterable[str]) -> str:
 
 _PASSWORD: _Keys = {"password_file": _path, "password_command": _command, "password_keyring": _text}
 _TYPE: _Keys = {"type": _one_of(*DESTINATION_KEYS)}
-_DESTINATION_OPTIONS: Mapping[str, _Keys] = {}
+_DESTINATION_OPTIONS: Mapping[str, _Keys] = {
+    "rest": {"user": _text, **_PASSWORD},
+    "s3": {"access_key_id": _text, **_PASSWORD, "region": _text, "path_style": _flag, "allow_http": _flag},
+}
 """What a type of destination may be told beside its place."""
 _DESTINATION_KEYS: Mapping[str, _Keys] = {
     kind: {**_TYPE, key: {"path": _path, "url": _url}.get(key, _text), **_DESTINATION_OPTIONS.get(kind, {})}
@@ -429,7 +432,7 @@ def _destination(table: _Table) -> DestinationSpec:
     if not isinstance(kind, str) or kind not in DESTINATION_KEYS:
         table._value("type", _TYPE["type"])
     key = DESTINATION_KEYS[kind]
-    values = table.read(KEYS[f"destinations.*:{kind}"], needed=(key,))
+    values = table.read(KEYS[f"destinations.*:{kind}"], needed=(key,), at_most_one=_PASSWORD)
     if kind == "local":
         return DestinationSpec(name=table.name, path=values["path"])
     place, options = values[key].removeprefix(f"{kind}:"), {name: value for name, value in values.items() if name not in (key, "type")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,31 +19,46 @@ def open_destination(spec: DestinationSpec, *, limit: UploadLimit | None = None,
     """The place that the spec names, wrapped in what that kind of place needs. Nothing is read or made there yet.
 
     `limit` is for all uploads over a network. `home` is a folder of this machine for what the place has to remember (tokens, journals of
-    uploads): made, 0700, by who first writes there; None where nothing may be kept. Raises UsageError for a place that cannot be meant, and
-    for a type that this version does not have.
+    uploads): made, 0700, by who first writes there; None where nothing may be kept. Raises UsageError for a place that cannot be meant, for
+    a type that this version does not have, and where the secret of a place cannot be had.
     """
     if spec.type == "local" and spec.path is not None:
         from backup_tool.destinations.local import LocalDestination
 
         return LocalDestination(spec.path)
-    if spec.type in ("rest", "rclone"):
+    if spec.type in _REMOTE:
         from backup_tool.destinations.retry import Retry
 
-        return Retry(_rest(spec.place, limit) if spec.type == "rest" else _rclone(spec.place, limit))
+        return Retry(_REMOTE[spec.type](spec, limit))
     raise UsageError(
         f"destinations of type {spec.type} are not in this version yet",
         "keep the archive in a local folder for now, for example: --repo /path/to/archive",
     )
 
 
-def _rest(url: str, limit: UploadLimit | None) -> Destination:
+def _rest(spec: DestinationSpec, limit: UploadLimit | None) -> Destination:
+    from backup_tool.credentials import configured_password
     from backup_tool.destinations.http import Address
     from backup_tool.destinations.rest import RestDestination
+    from backup_tool.models import Secret
 
-    return RestDestination(Address.parse(url).signed_in(os.environ), limit=limit)
+    address = Address.parse(spec.place)
+    address = address.signed_in(spec.options.get("user", ""), configured_password(spec.options, os.environ) or Secret(""))
+    address = address.signed_in(os.environ.get("BACKUP_REST_USER", ""), Secret(os.environ.get("BACKUP_REST_PASSWORD", "")))
+    return RestDestination(address, limit=limit)
 
 
-def _rclone(remote: str, limit: UploadLimit | None) -> Destination:
+def _rclone(spec: DestinationSpec, limit: UploadLimit | None) -> Destination:
     from backup_tool.destinations.rclone import RcloneDestination
 
-    return RcloneDestination(remote, limit=limit)
+    return RcloneDestination(spec.place, limit=limit)
+
+
+def _s3(spec: DestinationSpec, limit: UploadLimit | None) -> Destination:
+    from backup_tool.destinations.s3 import S3Destination, S3Place, find_keys
+
+    place = S3Place.parse(spec.place, spec.options, os.environ)
+    return S3Destination(place, find_keys(spec.options, os.environ), limit=limit)
+
+
+_REMOTE: Mapping[str, Callable[[DestinationSpec, UploadLimit | None], Destination]] = {"rest": _rest, "rclone": _rclone, "s3": _s3}

@@ -79,10 +79,9 @@ class Address:
             user, password,
         )  # fmt: skip
 
-    def signed_in(self, env: Mapping[str, str]) -> Address:
-        """With the user and password of BACKUP_REST_USER and BACKUP_REST_PASSWORD, as far as the URL names none."""
-        user = self.user or env.get("BACKUP_REST_USER", "")
-        return replace(self, user=user, password=self.password if self.password.reveal() else Secret(env.get("BACKUP_REST_PASSWORD", "")))
+    def signed_in(self, user: str, password: Secret) -> Address:
+        """With this user and password, as far as none are named yet."""
+        return replace(self, user=self.user or user, password=self.password if self.password.reveal() else password)
 
     @property
     def origin(self) -> tuple[bool, str, int]:
@@ -90,12 +89,16 @@ class Address:
         return self.secure, self.host.lower(), self.port
 
     @property
+    def authority(self) -> str:
+        """Host and port as they stand in URLs and in the header Host: the port only where it is not the usual one."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
+
+    @property
     def label(self) -> str:
         """The URL without the password."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port == (443 if self.secure else 80) else f":{self.port}"
         user = urllib.parse.quote(self.user, safe="") + "@" if self.user else ""
-        return shown(f"{'https' if self.secure else 'http'}://{user}{host}{port}{self.path}", 500)
+        return shown(f"{'https' if self.secure else 'http'}://{user}{self.authority}{self.path}", 500)
 
 
 def _no_address() -> UsageError:
@@ -198,18 +201,18 @@ class HttpClient:
         moved: int = 0,
     ) -> Iterator[Reply]:
         """Ask for `path` below the address; the answer is one of `expected`. `body` has `size` bytes and is read from its start; `moved`
-        is how many bytes the answer is thought to have.
+        is how many bytes the answer is thought to have. A redirect is followed on the same server only, unless it is expected.
 
         Raises what the class says; what is raised inside the `with` block ends the connection.
         """
         target = self._address.path + path
         for _ in range(MAX_REDIRECTS + 1):
             with self._exchange(method, target, {**self._headers, **(headers or {})}, body, size, moved) as reply:
-                if reply.status not in _REDIRECTS:
-                    if reply.status not in expected:
-                        raise self._refusal(method, reply)
+                if reply.status in expected:
                     yield reply
                     return
+                if reply.status not in _REDIRECTS:
+                    raise self.refusal(method, reply)
                 target = self._redirected(method, target, reply)
         raise BackupError(f"{self.label} sends us in circles", "see that this is the address of the right server")
 
@@ -322,7 +325,8 @@ class HttpClient:
         except (http.client.HTTPException, ValueError) as error:
             raise Unreachable(f"{self.label} gave a broken answer ({type(error).__name__})", _AGAIN) from error
 
-    def _refusal(self, method: str, reply: Reply) -> BackupError:
+    def refusal(self, method: str, reply: Reply) -> BackupError:
+        """The error of ours for an answer that is none of those expected, by its status and headers."""
         status, told = reply.status, f"{self.label} answered {method} with {_phrase(reply.status)}"
         if status == 401:
             return SignInNeeded(f"{self.label} does not accept the user or password", "see that both are right, and run it again")

@@ -85,20 +85,20 @@ class RcloneDestination(RestDestination):
             return self._http
 
     @contextmanager
-    def _request(
+    def request(
         self,
         method: str,
         path: str,
         expected: Collection[int],
         *,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         body: BinaryIO | None = None,
         size: int = 0,
         moved: int = 0,
     ) -> Iterator[Reply]:
         self.client()  # what keeps rclone from starting explains itself
         try:
-            with super()._request(method, path, expected, headers=headers, body=body, size=size, moved=moved) as reply:
+            with super().request(method, path, expected, headers=headers, body=body, size=size, moved=moved) as reply:
                 yield reply
         except Unreachable as error:
             line = self._said()
@@ -112,7 +112,7 @@ class RcloneDestination(RestDestination):
         if server is None or not server.runs() or self._stopped:
             return ""
         if not (line := server.last_line(since=time.monotonic() - 5)):
-            with suppress(BackupError), super()._request("GET", "keys/", (200,)) as reply:
+            with suppress(BackupError), super().request("GET", "keys/", (200,)) as reply:
                 reply.read(2**20, cut=True)
             for _ in range(10):  # its words come by another way than its answer, and may come later
                 if line := server.last_line(since=time.monotonic() - 5):
@@ -124,7 +124,7 @@ class RcloneDestination(RestDestination):
         """True where the config is. Old rclones say of every failure that there is no such object: so they have to list, and look again."""
         if super().exists():
             return True
-        self._listing("keys")  # raises where rclone cannot look
+        self.listing("keys")  # raises where rclone cannot look
         return super().exists()
 
     def load(self, kind: ObjectKind, name: str, offset: int = 0, length: int | None = None) -> bytes:

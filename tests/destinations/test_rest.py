@@ -243,7 +243,7 @@ def test_foreign_files_are_not_listed(tmp_path: Path) -> None:
 def test_an_object_without_end_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No more is taken into memory than an object can have."""
     with at(tmp_path) as (place, _):
-        monkeypatch.setattr("backup_tool.destinations.rest._MAX_OBJECT", 4999)
+        monkeypatch.setattr("backup_tool.destinations.remote._MAX_OBJECT", 4999)
         with pytest.raises(BackupError, match="more than 4,999 bytes"):
             place.load("data", NAME)
 
