@@ -111,9 +111,9 @@ class RemoteDestination(ABC):
         asked = {"Range": f"bytes={offset}-{offset + length - 1}"}
         with self.request("GET", self.path(kind, name), (200, 206, 404, 416), headers=asked, moved=length) as reply:
             self._found(reply, kind, name)
-            if reply.status == 200:  # the server knows no ranges and sends everything
+            if reply.status == 200 and "Content-Range" not in reply.headers:  # the server knows no ranges and sends everything
                 data = reply.read(length, skip=offset, cut=True)
-            elif reply.status == 206 and _is_range(reply, offset):
+            elif reply.status in (200, 206) and _is_range(reply, offset):  # some say 200 of a part: rclone's S3 server
                 data = reply.read(length)
             else:
                 data = b""

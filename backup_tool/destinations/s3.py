@@ -39,6 +39,7 @@ _MAX_PAGE, _MAX_PAGES, _MAX_DEPTH = 8 * 2**20, 10_000, 8
 """Of a listing; a page has 1,000 objects at most."""
 _MAX_WORDS = 2**16
 _PIECE = 2**20
+_WITH_REASONS = (301, 307, 400, 401, 403, 409)
 _REGION_NEEDED = ("PermanentRedirect", "TemporaryRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
 _NOT_KNOWN = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidSecurity", "NotSignedUp")
 _EXPIRED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired")
@@ -232,8 +233,8 @@ class S3Destination(RemoteDestination):
                 yield reply
                 return
             refused = _Refused.read(reply)
-        if method == "HEAD" and 300 <= refused.reply.status < 500:  # such an answer has no words: ask so that there are some
-            with self._ask("GET", target, (200, 206), headers={"Range": "bytes=0-0"}):
+        if method == "HEAD" and refused.reply.status in _WITH_REASONS:  # such an answer has no words: ask so that there are some
+            with self._ask("GET", target, (200, 206, 404, 416), headers={"Range": "bytes=0-0"}):
                 pass
         raise self._told(method, refused)
 

@@ -16,6 +16,7 @@ from backup_tool.destinations.local import LocalDestination
 from backup_tool.destinations.rclone import RcloneDestination
 from backup_tool.destinations.rest import RestDestination
 from backup_tool.destinations.retry import Retry
+from tests.destinations import s3_servers
 from tests.destinations.doubles import Flaky, Full, SlowListing
 from tests.destinations.servers import Shared, own_process, rclones
 
@@ -53,12 +54,23 @@ def _rclone(name: str) -> Maker:
     return opened
 
 
+def _bucket(name: str, start: Callable[[Path], AbstractContextManager[str]]) -> Maker:
+    """A place in a bucket of an S3 server, one server for all tests."""
+
+    def opened(path: Path) -> Destination:
+        url = SERVERS.url(name, lambda: start(path.parent / "buckets"))
+        return Retry(s3_servers.at(url, prefix=quote(str(path).lstrip("/"))))
+
+    return opened
+
+
 SERVERS = Shared()
 PLACES: dict[str, Maker] = {
     "local": LocalDestination,
     "doubles": _well_behaved_doubles,
     "rest": _behind("rest", lambda _: own_process(Path("/"), "unverified")),
     **{name: _rclone(name) for name in rclones()},
+    **{name: _bucket(name, start) for name, start in s3_servers.SERVERS.items()},
 }
 
 

@@ -81,7 +81,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self.reset()
         return self.answer(status, headers, reply)
 
-    do_HEAD = do_GET = do_POST = do_DELETE = carry
+    do_HEAD = do_GET = do_POST = do_PUT = do_DELETE = carry
 
     def forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         """What the server answers; where the body is not all that was announced, nothing: the connection breaks."""
