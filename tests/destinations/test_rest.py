@@ -137,6 +137,41 @@ def test_the_environment_may_hold_the_password(tmp_path: Path, monkeypatch: pyte
     assert [base64.b64decode(user.split()[1]) for user in users] == [f"ann:{HIDDEN}".encode(), b"ben:x"]
 
 
+def test_the_settings_say_where_the_password_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user and a password of the settings sign in, from a file or a program alike; they come before the environment's, and
+    after a user in the address."""
+    monkeypatch.setenv("BACKUP_REST_USER", "nobody")
+    monkeypatch.setenv("BACKUP_REST_PASSWORD", "wrong")
+    (tmp_path / "secret").write_text(HIDDEN + "\n")
+    (tmp_path / "secret").chmod(0o600)
+    with serving(tmp_path / "served", user="ann", password=HIDDEN) as server:
+        sources: list[dict[str, object]] = [{"password_file": tmp_path / "secret"}, {"password_command": ("cat", str(tmp_path / "secret"))}]
+        for place, user in ((server.url, {"user": "ann"}), (server.url.replace("//", "//ann@"), {"user": "other"})):
+            for source in sources:
+                spec = DestinationSpec(name="nas", type="rest", place=place, options={**user, **source})
+                with contextlib.closing(open_destination(spec)) as opened_place:
+                    assert not opened_place.exists()
+        (tmp_path / "secret").chmod(0o644)
+        with pytest.raises(UsageError, match="others may read"):
+            open_destination(DestinationSpec(name="nas", type="rest", place=server.url, options=sources[0]))
+
+
+def test_a_night_with_the_password_from_the_settings(tmp_path: Path) -> None:
+    """With a user and a password file in the settings a run needs nothing else, and nothing that is shown holds the password."""
+    world = World(tmp_path)
+    phone(tmp_path / "phone", notes=3)
+    (tmp_path / "nas").write_text(HIDDEN)
+    (tmp_path / "nas").chmod(0o600)
+    with serving(tmp_path / "served", user="ann", password=HIDDEN) as server:
+        world.configure(f'[destinations.nas]\ntype = "rest"\nurl = "{server.url}"\nuser = "ann"\npassword_file = "nas"\n')
+        here = {"BACKUP_REPOSITORY": None}
+        world.backup("init", env=here)
+        assert world.run("phone", env=here)["new"] == 3
+        for words in (("config", "show"), ("list", "--debug"), ("check",)):
+            ended = world.backup(*words, env=here)
+            assert HIDDEN not in ended.text + ended.told
+
+
 # Redirects
 
 
