@@ -31,6 +31,7 @@ from backup_tool.models import Secret
 from backup_tool.names import shown
 
 _ANY = range(100, 1000)
+_STORED = (200, 201, 204)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _REGION = re.compile(r"[A-Za-z0-9-]{1,64}")
 _AMAZON = re.compile(r"(?:.+\.)?amazonaws\.com(?:\.cn)?")
@@ -196,14 +197,14 @@ class S3Destination(RemoteDestination):
         if self._conditional and not replace:
             headers["If-None-Match"] = "*"
         key = encoded(self._place.prefix + path, "/")
-        with self._ask("PUT", key, (200, 412, 501), headers=headers, body=body, size=size, sha256=sha256) as reply:
+        with self._ask("PUT", key, (*_STORED, 412, 501), headers=headers, body=body, size=size, sha256=sha256) as reply:
             status = reply.status
         if status == 501 and "If-None-Match" in headers:
             self._conditional = False
             return self.send(path, body, size, replace=replace)
         if status == 501:
             raise BackupError(f"{self.label} cannot store objects (501)", "see that this is the address of the right server")
-        return status == 200
+        return status in _STORED
 
     def request(
         self, method: str, path: str, expected: Collection[int], *, headers: Mapping[str, str] | None = None, moved: int = 0
@@ -287,10 +288,13 @@ class S3Destination(RemoteDestination):
 def _digests(body: BinaryIO) -> tuple[str, bytes]:
     """SHA-256 in hex and MD5 of the whole file; the second only tells whether bytes were lost on the way."""
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
-    body.seek(0)
-    while piece := body.read(_PIECE):
-        sha256.update(piece)
-        md5.update(piece)
+    try:
+        body.seek(0)
+        while piece := body.read(_PIECE):
+            sha256.update(piece)
+            md5.update(piece)
+    except OSError as error:
+        raise BackupError(f"a file could not be read while it was sent: {(error.strerror or 'no reason given').lower()}") from error
     return sha256.hexdigest(), md5.digest()
 
 
