@@ -19,8 +19,9 @@ def open_destination(spec: DestinationSpec, *, limit: UploadLimit | None = None,
     """The place that the spec names, wrapped in what that kind of place needs. Nothing is read or made there yet.
 
     `limit` is for all uploads over a network. `home` is a folder of this machine for what the place has to remember (tokens, journals of
-    uploads): made, 0700, by who first writes there; None where nothing may be kept. Raises UsageError for a place that cannot be meant, for
-    a type that this version does not have, and where the secret of a place cannot be had.
+    uploads): made, 0700, by who first writes there; None where nothing may be kept. Passwords and keys are looked for when the place is
+    first used: where one cannot be had, only that place is out of reach. Raises UsageError for a place that cannot be meant, and for a
+    type that this version does not have.
     """
     if spec.type == "local" and spec.path is not None:
         from backup_tool.destinations.local import LocalDestination
@@ -42,10 +43,11 @@ def _rest(spec: DestinationSpec, limit: UploadLimit | None) -> Destination:
     from backup_tool.destinations.rest import RestDestination
     from backup_tool.models import Secret
 
-    address = Address.parse(spec.place)
-    address = address.signed_in(spec.options.get("user", ""), configured_password(spec.options, os.environ) or Secret(""))
-    address = address.signed_in(os.environ.get("BACKUP_REST_USER", ""), Secret(os.environ.get("BACKUP_REST_PASSWORD", "")))
-    return RestDestination(address, limit=limit)
+    def password() -> Secret:
+        return configured_password(spec.options, os.environ) or Secret(os.environ.get("BACKUP_REST_PASSWORD", ""))
+
+    address = Address.parse(spec.place).by(spec.options.get("user") or os.environ.get("BACKUP_REST_USER", ""))
+    return RestDestination(address, limit=limit, password=password)
 
 
 def _rclone(spec: DestinationSpec, limit: UploadLimit | None) -> Destination:
@@ -58,7 +60,7 @@ def _s3(spec: DestinationSpec, limit: UploadLimit | None) -> Destination:
     from backup_tool.destinations.s3 import S3Destination, S3Place, find_keys
 
     place = S3Place.parse(spec.place, spec.options, os.environ)
-    return S3Destination(place, find_keys(spec.options, os.environ), limit=limit)
+    return S3Destination(place, lambda: find_keys(spec.options, os.environ), limit=limit)
 
 
 _REMOTE: Mapping[str, Callable[[DestinationSpec, UploadLimit | None], Destination]] = {"rest": _rest, "rclone": _rclone, "s3": _s3}

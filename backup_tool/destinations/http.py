@@ -20,7 +20,7 @@ import ssl
 import threading
 import time
 import urllib.parse
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, cast
@@ -79,9 +79,9 @@ class Address:
             user, password,
         )  # fmt: skip
 
-    def signed_in(self, user: str, password: Secret) -> Address:
-        """With this user and password, as far as none are named yet."""
-        return replace(self, user=self.user or user, password=self.password if self.password.reveal() else password)
+    def by(self, user: str) -> Address:
+        """With this user, where none is named yet."""
+        return replace(self, user=self.user or user)
 
     @property
     def origin(self) -> tuple[bool, str, int]:
@@ -172,9 +172,12 @@ class HttpClient:
 
     `label` names the server in errors: UsageError, SignInNeeded (401), NoSpace (413, 507), Unreachable (no connection, silence, a broken
     answer, 408, 429, 5xx; with `retry_after`), BackupError (a certificate that is not trusted, a redirect elsewhere, every other status).
+    `password` is asked for the password when the first request needs it and the address has none; what it raises, the request raises.
     """
 
-    def __init__(self, address: Address, label: str, *, limit: UploadLimit | None = None) -> None:
+    def __init__(
+        self, address: Address, label: str, *, limit: UploadLimit | None = None, password: Callable[[], Secret] | None = None
+    ) -> None:
         self.label = label
         self._address = address
         self._limit = limit
@@ -184,9 +187,21 @@ class HttpClient:
         self._lock = threading.Lock()
         self._closed = False
         self._headers = {"User-Agent": f"backup/{__version__}", "Accept-Encoding": "identity"}
-        if address.user or address.password.reveal():
-            sign_in = f"{address.user}:{address.password.reveal()}".encode()
-            self._headers["Authorization"] = "Basic " + base64.b64encode(sign_in).decode()
+        self._find_password = password
+        self._finding = threading.Lock()
+        self._signed_in: dict[str, str] | None = None
+
+    def _sign_in(self) -> dict[str, str]:
+        """The header that signs in, found once; none where there is neither user nor password."""
+        with self._finding:
+            if self._signed_in is None:
+                password = self._address.password
+                if self._find_password is not None and not password.reveal():
+                    password = self._find_password()
+                who = f"{self._address.user}:{password.reveal()}"
+                basic = "Basic " + base64.b64encode(who.encode("utf-8", "surrogateescape")).decode()
+                self._signed_in = {"Authorization": basic} if who != ":" else {}
+            return self._signed_in
 
     @contextmanager
     def request(
@@ -206,8 +221,9 @@ class HttpClient:
         Raises what the class says; what is raised inside the `with` block ends the connection.
         """
         target = self._address.path + path
+        headers = {**self._headers, **self._sign_in(), **(headers or {})}
         for _ in range(MAX_REDIRECTS + 1):
-            with self._exchange(method, target, {**self._headers, **(headers or {})}, body, size, moved) as reply:
+            with self._exchange(method, target, headers, body, size, moved) as reply:
                 if reply.status in expected:
                     yield reply
                     return

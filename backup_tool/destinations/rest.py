@@ -6,7 +6,7 @@ The protocol is restic's documentation, "REST Backend": `POST /?create=true`, th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from typing import Annotated, BinaryIO
 
@@ -17,6 +17,7 @@ from backup_tool.destinations.http import Address, HttpClient, Reply
 from backup_tool.destinations.limits import UploadLimit
 from backup_tool.destinations.remote import RemoteDestination
 from backup_tool.errors import BackupError, Unreachable
+from backup_tool.models import Secret
 
 _VERSION_2 = {"Accept": "application/vnd.x.restic.rest.v2"}
 _BINARY = {"Content-Type": "application/octet-stream"}
@@ -35,14 +36,16 @@ _LISTING = msgspec.json.Decoder(_Listing | None)
 
 
 class RestDestination(RemoteDestination):
-    """The repository at an address. Nothing is asked of the server before the first operation."""
+    """The repository at an address. Nothing is asked of the server, nor `password` for a password, before the first operation."""
 
     MISSING_FOLDER_IS_EMPTY = True
     """Whether 404 for a listing says that nothing was stored there yet."""
 
-    def __init__(self, address: Address, *, limit: UploadLimit | None = None, label: str = "") -> None:
+    def __init__(
+        self, address: Address, *, limit: UploadLimit | None = None, label: str = "", password: Callable[[], Secret] | None = None
+    ) -> None:
         super().__init__(label or f"rest:{address.label}")
-        self._http = HttpClient(address, self.label, limit=limit)
+        self._http = HttpClient(address, self.label, limit=limit, password=password)
 
     def client(self) -> HttpClient:
         """The way to the server."""

@@ -14,9 +14,10 @@ import hashlib
 import re
 import time
 import urllib.parse
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, BinaryIO
 from xml.parsers import expat
 
@@ -133,11 +134,15 @@ def find_keys(options: Mapping[str, Any], env: Mapping[str, str]) -> S3Keys:
 
 
 class S3Destination(RemoteDestination):
-    """The repository in a bucket. The bucket is never made: how it keeps what is deleted or overwritten is for its owner to choose."""
+    """The repository in a bucket, asked for with the `keys` that are found when they are first needed.
 
-    def __init__(self, place: S3Place, keys: S3Keys, *, limit: UploadLimit | None = None) -> None:
+    The bucket is never made: how it keeps what is deleted or overwritten is for its owner to choose.
+    """
+
+    def __init__(self, place: S3Place, keys: Callable[[], S3Keys], *, limit: UploadLimit | None = None) -> None:
         super().__init__(place.label)
-        self._place, self._keys = place, keys
+        self._place = place
+        self._find_keys = cache(keys)
         self._http = HttpClient(place.address, place.label, limit=limit)
         self._conditional = True
 
@@ -228,7 +233,7 @@ class S3Destination(RemoteDestination):
         """One signed request: `target` below the bucket. No redirect is followed, for what is signed holds for this server only."""
         address = self._place.address
         given = {"Host": address.authority, **(headers or {})}
-        given = signed(self._keys, self._place.region, method, address.path + target, given, sha256=sha256)
+        given = signed(self._find_keys(), self._place.region, method, address.path + target, given, sha256=sha256)
         with self._http.request(method, target, expected=_ANY, headers=given, body=body, size=size, moved=moved) as reply:
             if reply.status in expected:
                 yield reply

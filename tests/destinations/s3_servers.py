@@ -34,7 +34,7 @@ ENVIRONMENT = {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}
 
 def at(url: str, *, bucket: str = BUCKET, prefix: str = "archive", secret: str = SECRET, **options: Any) -> S3Destination:
     """A place at a server, which nothing is tried again at."""
-    return S3Destination(S3Place.parse(f"{url}{bucket}/{prefix}", options, {}), S3Keys(KEY, Secret(secret)))
+    return S3Destination(S3Place.parse(f"{url}{bucket}/{prefix}", options, {}), lambda: S3Keys(KEY, Secret(secret)))
 
 
 @contextlib.contextmanager

@@ -152,8 +152,9 @@ def test_the_settings_say_where_the_password_is(tmp_path: Path, monkeypatch: pyt
                 with contextlib.closing(open_destination(spec)) as opened_place:
                     assert not opened_place.exists()
         (tmp_path / "secret").chmod(0o644)
-        with pytest.raises(UsageError, match="others may read"):
-            open_destination(DestinationSpec(name="nas", type="rest", place=server.url, options=sources[0]))
+        spec = DestinationSpec(name="nas", type="rest", place=server.url, options=sources[0])
+        with contextlib.closing(open_destination(spec)) as opened_place, pytest.raises(UsageError, match="others may read"):
+            opened_place.exists()
 
 
 def test_a_night_with_the_password_from_the_settings(tmp_path: Path) -> None:

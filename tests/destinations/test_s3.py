@@ -169,7 +169,7 @@ def test_a_wrong_key_is_told_and_never_shown(tmp_path: Path) -> None:
     with s3_servers.rclone_s3(tmp_path / "buckets") as url:
         for place in (
             at(url, secret="s3cret-wrong"),
-            S3Destination(S3Place.parse(f"{url}{BUCKET}/x", {}, {}), S3Keys("AKIANOBODY", Secret("x"))),
+            S3Destination(S3Place.parse(f"{url}{BUCKET}/x", {}, {}), lambda: S3Keys("AKIANOBODY", Secret("x"))),
         ):
             with contextlib.closing(place), pytest.raises(SignInNeeded, match="does not accept the access key") as caught:
                 place.exists()
@@ -442,7 +442,9 @@ def test_an_upload_is_as_slow_as_it_should_be() -> None:
     """A limit of 400 kB a second is kept on the wire, within an object too."""
     data = random.Random(4).randbytes(400_000)
     with bucket() as server:
-        place = S3Destination(S3Place.parse(f"{server.url}{BUCKET}", {}, {}), S3Keys(KEY, Secret(SECRET)), limit=UploadLimit(400_000))
+        place = S3Destination(
+            S3Place.parse(f"{server.url}{BUCKET}", {}, {}), lambda: S3Keys(KEY, Secret(SECRET)), limit=UploadLimit(400_000)
+        )
         place.create()
         started = time.monotonic()
         place.save("config", "config", data)
@@ -533,6 +535,25 @@ def test_we_read_what_restic_wrote(url: str, tmp_path: Path) -> None:
         assert [finding for finding in check(repository, read_data=True) if finding.severity == "error"] == []
         assert len(list(place.list("snapshots"))) == 1
         assert len(list(place.list("data"))) >= 2
+
+
+def test_a_key_that_cannot_be_had_costs_only_its_place(tmp_path: Path) -> None:
+    """Where the program that knows a mirror's secret fails, the night goes on at the other places, and says what is wrong with that one."""
+    world = World(tmp_path)
+    phone(tmp_path / "phone", notes=3)
+    with bucket() as server:
+        settings = '[destinations.disk]\npath = "disk"\n[destinations.office]\ntype = "s3"\n'
+        settings += f'url = "{server.url}{BUCKET}"\naccess_key_id = "{KEY}"\n'
+        here = {"BACKUP_REPOSITORY": None}
+        world.configure(settings + 'password_command = "echo secret"\n')
+        world.backup("init", env=here)
+        world.configure(settings + 'password_command = "false"\n')
+        result = world.run("phone", code=3, env=here)
+        assert [(place["name"], place["status"]) for place in result["destinations"]] == [("disk", "delivered"), ("office", "queued")]
+        assert "the password command false failed" in result["destinations"][1]["error"]
+        world.configure(settings + 'password_command = "echo secret"\n')
+        world.run("phone", env=here)
+        assert len([key for key in server.objects if key.startswith("snapshots/")]) == 2
 
 
 def test_errors_have_their_exit_codes(tmp_path: Path) -> None:
