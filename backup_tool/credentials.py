@@ -39,7 +39,7 @@ def configured_password(options: Mapping[str, Any], env: Mapping[str, str]) -> S
 
 def child_environment(env: Mapping[str, str]) -> dict[str, str]:
     """The environment for programs that this one starts: without any password."""
-    return {name: value for name, value in env.items() if not name.startswith("BACKUP_PASSWORD")}
+    return {name: value for name, value in env.items() if not name.startswith(("BACKUP_PASSWORD", "BACKUP_REST_PASSWORD"))}
 
 
 def read_secret_file(path: Path, env: Mapping[str, str]) -> Secret:

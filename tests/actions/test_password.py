@@ -216,8 +216,14 @@ def test_a_command_is_words_and_no_shell(tmp_path: Path) -> None:
 
 
 def test_a_command_gets_no_password_and_no_input() -> None:
-    """Programs that are started see no BACKUP_PASSWORD variable and cannot wait for input."""
-    env = {"BACKUP_PASSWORD": "a", "BACKUP_PASSWORD_FILE": "b", "BACKUP_PASSWORD_COMMAND": "c", "BACKUP_CONFIG": "d"}
+    """Programs that are started see no password in their environment and cannot wait for input."""
+    env = {
+        "BACKUP_PASSWORD": "a",
+        "BACKUP_PASSWORD_FILE": "b",
+        "BACKUP_PASSWORD_COMMAND": "c",
+        "BACKUP_CONFIG": "d",
+        "BACKUP_REST_PASSWORD": "e",
+    }
     assert child_environment(env) == {"BACKUP_CONFIG": "d"}
     seen = script("import os, sys", "print(sorted(name for name in os.environ if 'BACKUP' in name), repr(sys.stdin.read()))")
     assert run_secret_command(seen, {**os.environ, **env}).reveal() == "['BACKUP_CONFIG'] ''"

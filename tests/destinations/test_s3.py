@@ -438,6 +438,20 @@ def test_nothing_is_lost_on_a_bad_network(tmp_path: Path, seed: int, monkeypatch
     assert {fault for fault, _ in proxy.faults} == set(FAULTS)
 
 
+def test_few_requests_are_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one request of ten spoiled, at most three of ten are needed more than on a good network."""
+    monkeypatch.setattr(http, "STALL_SECONDS", 0.5)
+    counts = []
+    for rate in (0.0, 0.1):
+        requests = 0
+        for seed in (11, 12, 13, 14):
+            with bucket() as server, faulty(server.url, seed, rate) as proxy, contextlib.closing(patient(at(proxy.url), Watch())) as place:
+                use(place, tmp_path, seed)
+                requests += proxy.requests
+        counts.append(requests)
+    assert 1 < counts[1] / counts[0] <= 1.3, counts
+
+
 def test_an_upload_is_as_slow_as_it_should_be() -> None:
     """A limit of 400 kB a second is kept on the wire, within an object too."""
     data = random.Random(4).randbytes(400_000)
