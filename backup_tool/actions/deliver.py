@@ -230,8 +230,10 @@ class Shipping:
         """What this run saw there, so that a later one can tell that it was rolled back."""
         copy = self._copy(place)
         with suppress(BackupError):
-            there = {name for name, _ in place.destination.list("snapshots")}
-            times = {one.id: one.time for one in self._repository.snapshots() if one.id in there}
+            times = {one.id: one.time for one in self._repository.snapshots()}
+            delivery = self._delivery
+            there = delivery.listed("snapshots") if place is delivery.view else dict(place.destination.list("snapshots"))
+            times = {name: time for name, time in times.items() if name in there}
             self._state.remember_snapshots(copy, {**self._state.witness(copy), **times})
 
     def _wait(self, courier: Courier) -> None:
@@ -254,9 +256,8 @@ class _Goods:
         """Raises what the view raises where it cannot be listed."""
         self.view = view
         self.listed = {kind: dict(delivery.list(kind)) for kind in ("index", "data")}
-        self.snapshots = dict(view.destination.list("snapshots"))
+        self.snapshots = dict(delivery.listed("snapshots"))
         """Those that the view has, with their sizes."""
-        self._keys = dict(view.destination.list("keys"))
         spool = delivery.spool if delivery.waiting is not None else None
         self._waiting = list(spool.waiting()) if spool is not None else []
         self._owed = spool.owed if spool is not None else {}
@@ -275,7 +276,7 @@ class _Goods:
     def send(self, courier: Courier, *, all_data: bool, has: set[str]) -> None:
         """To a mirror: what it lacks of all there is. Who has an index file has its packs: that is the order in which they come."""
         mirror = courier.place.destination
-        parcels = _lacking("keys", self._keys, mirror)
+        parcels = _lacking("keys", dict(self.view.destination.list("keys")), mirror)
         index = _lacking("index", self.listed["index"], mirror)
         if index or all_data:
             parcels += _lacking("data", {**self._owed, **self.listed["data"]}, mirror)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -262,6 +262,10 @@ class Delivery(Several):
         for name, size in {**dict(self._waiting_list(kind)), **self._listed[kind]}.items():
             if name not in self._held_back:
                 yield name, size
+
+    def listed(self, kind: ObjectKind) -> Mapping[str, int]:
+        """What the view itself had when it was last asked."""
+        return self._listed.get(kind, {})
 
     def change_view(self) -> bool:
         """The view has gone before anything was built on it: the next place takes its part, and our locks. False where none is left."""
