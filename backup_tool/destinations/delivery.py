@@ -161,8 +161,18 @@ class Delivery(Several):
         """An object that grows here. A pack waits for room in the spool. Raises NoSpace where there is none, and no place is reached."""
         if kind == "data":
             self.wait_for_room()
-        with self.store.draft(kind) as draft:
-            yield _Counted(draft, lambda name, size: self._stored(Parcel(kind, name, size)))
+        with self.store.draft(kind) as draft, self._growing() as grow:
+            yield _Counted(draft, grow, lambda name, size: self._stored(Parcel(kind, name, size)))
+
+    @contextmanager
+    def _growing(self) -> Iterator[Callable[[int], None]]:
+        """Bytes that grow here take room in the spool before they are an object of it."""
+        spool = self.spool if self.spool is not None and self.store is self.spool.store else None
+        if spool is None:
+            yield lambda size: None
+            return
+        with spool.growing() as grow:
+            yield grow
 
     def adopt(self, kind: ObjectKind, name: str, size: int) -> None:
         """Another process of ours has stored an object in the folder of `store`."""
@@ -335,12 +345,13 @@ class Delivery(Several):
 class _Counted:
     """A draft that tells its size and name when it is stored."""
 
-    def __init__(self, draft: Draft, stored: Callable[[str, int], None]) -> None:
-        self._draft, self._stored, self._size = draft, stored, 0
+    def __init__(self, draft: Draft, grow: Callable[[int], None], stored: Callable[[str, int], None]) -> None:
+        self._draft, self._grow, self._stored, self._size = draft, grow, stored, 0
 
     def write(self, data: bytes | memoryview) -> None:
         """Append bytes."""
         self._size += len(data)
+        self._grow(len(data))
         self._draft.write(data)
 
     def commit(self, name: str) -> None:

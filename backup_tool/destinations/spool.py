@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,6 +41,7 @@ class Spool:
         self._folder = folder
         self._change = threading.Condition()
         self._packs: dict[str, int] = {}
+        self._growing = 0
         self._has: dict[tuple[ObjectKind, str], set[str]] = {}
         self._owed: dict[str, int] = {}
 
@@ -114,11 +115,29 @@ class Spool:
             with self._change:
                 self._packs[parcel.name] = parcel.size
 
+    @contextmanager
+    def growing(self) -> Iterator[Callable[[int], None]]:
+        """An object begins to grow: what is given takes so many bytes more, until the block ends."""
+        taken = 0
+
+        def grow(size: int) -> None:
+            nonlocal taken
+            with self._change:
+                taken += size
+                self._growing += size
+
+        try:
+            yield grow
+        finally:
+            with self._change:
+                self._growing -= taken
+                self._change.notify_all()
+
     def wait_for_room(self, is_hopeless: Callable[[], bool]) -> None:
         """Wait until a further pack may grow. Raises NoSpace where nothing will take one away, because no place is reached."""
         while True:
             with self._change:
-                if sum(self._packs.values()) < self.bound:
+                if sum(self._packs.values()) + self._growing < self.bound:
                     return
                 candidates = [name for name in self._packs if self._has.get(("data", name))]
                 if not candidates:

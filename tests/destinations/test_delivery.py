@@ -197,7 +197,7 @@ def test_what_left_a_full_spool_for_the_mirror_comes_to_the_primary_from_there(t
     assert (result.new, code, [one.status for one in result.destinations]) == (60, 3, ["queued", "delivered"])
     spool = next((machine.folder / "state" / "spool").iterdir())
     waiting = sum(path.stat().st_size for path in (spool / "data").rglob("*") if path.is_file())
-    assert waiting < result.bytes_added - 100_000  # the bound, and the few packs that were growing when it was reached
+    assert waiting < 300_000 < result.bytes_added  # the bound, and the few packs that were growing when it was reached
     (machine.folder / "cloud.away").rename(machine.folder / "cloud")
     result, code = machine.night(plain)
     assert (result.new, code) == (0, 0)
