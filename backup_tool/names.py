@@ -100,3 +100,11 @@ def shown(text: str, limit: int = 200) -> str:
 def path_text(raw: bytes) -> str:
     r"""A path's bytes as text for a record: UTF-8 where it is, undecodable bytes as ``\xNN``."""
     return raw.decode("utf-8", "backslashreplace")
+
+
+def on_one_line(text: str, limit: int = 120) -> str:
+    """Outside text as one line for people: without controls, line separators, and what turns the reading direction; cut at `limit`."""
+    if text.isascii() and text.isprintable():
+        return " ".join(text.split())[:limit]
+    kept = (" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text if unicodedata.category(c) not in ("Cf", "Cs"))
+    return " ".join("".join(kept).split())[:limit]

@@ -18,7 +18,7 @@ from email.policy import SMTP
 from backup_tool.errors import UsageError
 from backup_tool.exporters.naming import file_suffix, local_time
 from backup_tool.models import Note
-from backup_tool.names import own_name, shown
+from backup_tool.names import on_one_line, own_name, shown
 
 _POLICY = SMTP.clone(cte_type="7bit")
 _LONGEST = 120
@@ -86,13 +86,13 @@ def address(text: str) -> Address:
         raise UsageError(
             f'"{shown(text)}" is no mail address', "write it like anna@example.org (a domain with other letters in its xn-- form)"
         )
-    return Address(display_name=_line(match["name"] or "").strip('"'), username=local, domain=domain)
+    return Address(display_name=on_one_line(match["name"] or "").strip('"'), username=local, domain=domain)
 
 
 def _subject(note: Note, zone: tzinfo | None) -> str:
     words = [_KINDS[note.kind]]
-    if note.sender and _line(own_name(note.sender)):
-        words.append(f"from {_line(own_name(note.sender))}")
+    if note.sender and on_one_line(own_name(note.sender)):
+        words.append(f"from {on_one_line(own_name(note.sender))}")
     if time := _time_in_words(note, zone):
         words.append(f"– {time}")
     return " ".join(words)
@@ -105,9 +105,9 @@ def _body(note: Note, zone: tzinfo | None) -> str:
         ("Chat", note.chat),
         ("Length", _length(note.duration)),
     ]
-    lines = [f"{word}: {_line(value)}" for word, value in facts if value and _line(value)]
+    lines = [f"{word}: {on_one_line(value)}" for word, value in facts if value and on_one_line(value)]
     if note.transcript and note.transcript.text.strip():
-        lines += ["", *(_line(line, 10_000) for line in note.transcript.text.splitlines())]
+        lines += ["", *(on_one_line(line, 10_000) for line in note.transcript.text.splitlines())]
     lines += [
         "",
         "The recording is attached. If your player does not know the file, VLC (videolan.org) and web browsers play it.",
@@ -128,12 +128,6 @@ def _length(seconds: float | None) -> str | None:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
-
-
-def _line(text: str, limit: int = _LONGEST) -> str:
-    """Outside text as one line of a mail: without controls, line separators and what turns the reading direction."""
-    kept = (" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text if unicodedata.category(c) not in ("Cf", "Cs"))
-    return " ".join("".join(kept).split())[:limit]
 
 
 def _slug(text: str | None) -> str:
