@@ -17,6 +17,7 @@ from email.policy import SMTP
 
 from backup_tool.errors import UsageError
 from backup_tool.exporters.naming import file_suffix, local_time
+from backup_tool.exporters.words import headline, length_in_words, time_in_words
 from backup_tool.models import Note
 from backup_tool.names import on_one_line, own_name, shown
 
@@ -27,7 +28,6 @@ _TYPES = {
     ".amr": "audio/AMR", ".3gp": "audio/3gpp", ".wav": "audio/wav", ".caf": "audio/x-caf", ".flac": "audio/flac", ".weba": "audio/webm",
     ".mp4": "video/mp4", ".mov": "video/quicktime", ".webm": "video/webm",
 }  # fmt: skip
-_KINDS = {"voice": "Voice note", "audio": "Recording", "video": "Video note"}
 # Letters that do not come apart into a plain letter and an accent.
 _PLAIN = str.maketrans(
     {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "Ae", "ø": "o", "Ø": "O", "œ": "oe", "Œ": "Oe", "ł": "l", "Ł": "L", "đ": "d", "Đ": "D"}
@@ -46,7 +46,7 @@ def draft(note: Note, data: bytes, *, to: str | None = None, zone: tzinfo | None
     message["X-Unsent"] = "1"
     if to is not None:
         message["To"] = address(to)
-    message["Subject"] = _subject(note, zone)
+    message["Subject"] = headline(note, zone)
     message.set_content(_body(note, zone), charset="utf-8")
     suffix = file_suffix(note) if suffix is None else suffix
     media_type = _TYPES.get(suffix, "application/octet-stream")
@@ -89,21 +89,12 @@ def address(text: str) -> Address:
     return Address(display_name=on_one_line(match["name"] or "").strip('"'), username=local, domain=domain)
 
 
-def _subject(note: Note, zone: tzinfo | None) -> str:
-    words = [_KINDS[note.kind]]
-    if note.sender and on_one_line(own_name(note.sender)):
-        words.append(f"from {on_one_line(own_name(note.sender))}")
-    if time := _time_in_words(note, zone):
-        words.append(f"– {time}")
-    return " ".join(words)
-
-
 def _body(note: Note, zone: tzinfo | None) -> str:
     facts = [
         ("From", own_name(note.sender or "")),
-        ("Sent", _time_in_words(note, zone)),
+        ("Sent", time_in_words(note, zone)),
         ("Chat", note.chat),
-        ("Length", _length(note.duration)),
+        ("Length", length_in_words(note.duration)),
     ]
     lines = [f"{word}: {on_one_line(value)}" for word, value in facts if value and on_one_line(value)]
     if note.transcript and note.transcript.text.strip():
@@ -114,20 +105,6 @@ def _body(note: Note, zone: tzinfo | None) -> str:
         "",
     ]
     return "\n".join(lines)
-
-
-def _time_in_words(note: Note, zone: tzinfo | None) -> str | None:
-    """``2026-03-03 15:05``, or the day alone where no more is known."""
-    time = local_time(note, zone)
-    return f"{time[:10]} {time[11:16].replace('-', ':')}" if time and len(time) > 10 else time
-
-
-def _length(seconds: float | None) -> str | None:
-    if seconds is None:
-        return None
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _slug(text: str | None) -> str:
