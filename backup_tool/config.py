@@ -28,6 +28,10 @@ ELSEWHERE = ("sftp", "b2", "azure", "gs", "swift")
 """Places that restic knows and this program does not: not to be taken for the name of a folder."""
 PACK_SIZES = (4 * 2**20, 128 * 2**20)
 """The smallest and largest pack size that restic accepts (its documentation, "Tuning backup parameters", section Pack size)."""
+MAIL_SIZE = 20_000_000
+"""Bytes of a mail, as it travels, that all large providers take."""
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+"""Names of this very machine."""
 SMALLEST_SPOOL = 256 * 2**20
 """Two of the largest packs, with room for the index."""
 
@@ -95,12 +99,18 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How mail is sent. `security` is "starttls" (port 587), "tls" (port 465), or "none" for a server on this machine (port 25)."""
+    """How mail is sent. `security` is "starttls" (port 587), "tls" (port 465), or "none" for a server on this machine (port 25).
+
+    `auth` is "password" (an app password is one), or "xoauth2": then what the password's source gives is an access token. `max_size` is
+    the size in bytes of the largest mail, as it travels.
+    """
 
     sender: str
     host: str
     port: int
     security: str = "starttls"
+    auth: str = "password"
+    max_size: int = MAIL_SIZE
     user: str | None = None
     password_file: Path | None = None
     password_command: Command | None = None
@@ -295,6 +305,13 @@ def _pack_size(value: Any, base: Path) -> int:
     return size
 
 
+def _mail_size(value: Any, base: Path) -> int:
+    size = parse_size(value) if isinstance(value, str) else value
+    if type(size) is not int or not 10**6 <= size <= 10**9:
+        raise ValueError('a size from "1 MB" to "1 GB", such as "20 MB"')
+    return size
+
+
 def _spool_size(value: Any, base: Path) -> int:
     size = parse_size(value) if isinstance(value, str) else value
     if type(size) is not int or size < SMALLEST_SPOOL:
@@ -355,7 +372,16 @@ KEYS: Mapping[str, _Keys] = {
     **{f"destinations.*:{kind}": keys for kind, keys in _DESTINATION_KEYS.items()},
     "repository": {"host": _text, **_PASSWORD, "pack_size": _pack_size, "verify_writes": _flag, "spool_size": _spool_size},
     "retention": dict.fromkeys(Retention.__struct_fields__, _count),
-    "email": {"from": _text, "host": _text, "port": _port, "security": _one_of("starttls", "tls", "none"), "user": _text, **_PASSWORD},
+    "email": {
+        "from": _text,
+        "host": _text,
+        "port": _port,
+        "security": _one_of("starttls", "tls", "none"),
+        "auth": _one_of("password", "xoauth2"),
+        "user": _text,
+        **_PASSWORD,
+        "max_size": _mail_size,
+    },
 }
 """Every key there is, by table (for destinations by type): what the samples and the reference are checked against."""
 _TABLES = ("sources", "destinations", "repository", "retention", "email")
@@ -451,5 +477,8 @@ def _retention(table: _Table) -> Retention:
 
 def _email(table: _Table) -> EmailSettings:
     values = table.read(KEYS["email"], needed=("from", "host"), at_most_one=_PASSWORD)
-    port = {"starttls": 587, "tls": 465, "none": 25}[values.get("security", "starttls")]
+    security = values.get("security", "starttls")
+    if security == "none" and values["host"] not in LOOPBACK:
+        raise table.error("without encryption only a server on this machine is spoken to", 'write security = "starttls" or "tls"')
+    port = {"starttls": 587, "tls": 465, "none": 25}[security]
     return EmailSettings(sender=values.pop("from"), **{"port": port, **values})

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import cast
 
 from backup_tool.actions.archive import Archive, read_note, stored_size
+from backup_tool.actions.converting import copy_order, give_copy, mark_of
 from backup_tool.actions.find import Wanted
-from backup_tool.actions.restored import Restored, only_original
+from backup_tool.actions.restored import Restored
 from backup_tool.actions.worker import DamagedFile, FileToWrite, GiveBack, Order, RefusedFile, Reply, WrittenFile, write_files
-from backup_tool.actions.workers import COUNT, MANY_BYTES, MANY_FILES, Workers
+from backup_tool.actions.workers import COUNT, MANY_BYTES, MANY_COPIES, MANY_FILES, Workers
+from backup_tool.audio.convert import Format, known_format
 from backup_tool.catalog import Entry, time_ns
 from backup_tool.destinations.places import folder_of
 from backup_tool.errors import IntegrityError, UsageError
@@ -23,6 +25,10 @@ from backup_tool.exporters.naming import RestoredNames, original_parts
 from backup_tool.models import Problem, Progress
 from backup_tool.names import shown
 from backup_tool.repository import ReadRequest
+from backup_tool.repository.reading import split
+
+_COPIES_AT_ONCE = 16
+"""So many notes a worker is given at a time to convert: neither waits for the other at the end."""
 
 
 def restore(
@@ -32,10 +38,12 @@ def restore(
 
     Raises UsageError, NoSpace, and what reading the repository raises; a note that is damaged or cannot have its name is in `errors`.
     """
-    only_original(format)
+    wanted_format = known_format(format)
     if layout not in ("chat", "original"):
         raise UsageError(f'"{shown(layout)}" is not a layout', "layouts are chat and original")
-    chosen, names = _choose(archive, wanted)
+    if layout == "original" and wanted_format is not None:
+        raise UsageError("the phone's own layout has the phone's own files", "leave out --format, or --layout original")
+    chosen, names = _choose(archive, wanted, None if wanted_format is None else f".{wanted_format}")
     done = Restored()
     for problem in archive.problems:
         done.left_out(problem, 3)
@@ -48,12 +56,12 @@ def restore(
         return done
     existed = os.path.exists(to)
     with TargetFolder(to) as target:
-        _Restorer(archive, target, done, progress, overwrite).write(jobs, there_before=existed)
+        _Restorer(archive, target, done, progress, overwrite, wanted_format).write(jobs, there_before=existed)
     done.files.sort(key=lambda file: file.path)
     return done
 
 
-def _choose(archive: Archive, wanted: Wanted) -> tuple[list[Entry], RestoredNames]:
+def _choose(archive: Archive, wanted: Wanted, suffix: str | None) -> tuple[list[Entry], RestoredNames]:
     """The notes asked for, and the names of all: two notes of one name are told apart whatever part of them is restored."""
     chosen: list[Entry] = []
     chosen_by = wanted.filter(archive)
@@ -64,7 +72,7 @@ def _choose(archive: Archive, wanted: Wanted) -> tuple[list[Entry], RestoredName
                 chosen.append(item)
             yield item
 
-    return chosen, RestoredNames(all_notes())
+    return chosen, RestoredNames(all_notes(), suffix=suffix)
 
 
 @dataclass(slots=True)
@@ -79,16 +87,20 @@ class _Job:
 
 
 class _Restorer:
-    def __init__(self, archive: Archive, target: TargetFolder, done: Restored, progress: Progress, overwrite: bool) -> None:
+    def __init__(
+        self, archive: Archive, target: TargetFolder, done: Restored, progress: Progress, overwrite: bool, format: Format | None
+    ) -> None:
         self._archive = archive
         self._target = target
         self._done = done
         self._progress = progress
         self._overwrite = overwrite
+        self._format = format
 
     def write(self, jobs: list[_Job], *, there_before: bool) -> None:
         waiting = [job for job in jobs if not (there_before and self._is_there(job)) and self._is_stored(job)]
-        self._target.require(sum(job.item.size or 0 for job in waiting))
+        if self._format is None:
+            self._target.require(sum(job.item.size or 0 for job in waiting))
         by_blob: dict[str, list[_Job]] = defaultdict(list)
         long: list[_Job] = []
         for job in waiting:
@@ -107,7 +119,11 @@ class _Restorer:
 
     def _is_there(self, job: _Job) -> bool:
         try:
-            there = self._target.holds(job.parts, job.item.size or 0, job.item.id or "")
+            if self._format is None:
+                there = self._target.holds(job.parts, job.item.size or 0, job.item.id or "")
+            else:
+                # Whatever libraries made it: a copy made by others has other bytes. To have it made anew is what --overwrite is for.
+                there = None if self._overwrite or not job.item.id else self._target.holds_copy(job.parts, mark_of(job.item))
         except Refused:
             return False
         if there is None or (self._overwrite and Path(there.path).name != job.parts[-1]):
@@ -120,17 +136,20 @@ class _Restorer:
         repository = self._archive.repository
         requests = repository.plan_reads("data", by_blob)
         folder = folder_of(repository.destination)
-        if folder is None or (len(by_blob) < MANY_FILES and sum(request.length for request in requests) < MANY_BYTES):
+        many = MANY_FILES if self._format is None else MANY_COPIES
+        if folder is None or (len(by_blob) < many and sum(request.length for request in requests) < MANY_BYTES):
             for request in requests:
-                jobs, files = _in(request, by_blob)
+                jobs, files = self._in(request, by_blob)
                 self._took(jobs, write_files(repository.stream(request), self._target, files, self._overwrite))
             return
+        if self._format is not None:
+            requests = [part for request in requests for part in split(request, _COPIES_AT_ONCE)]
         order = Order(str(folder), repository.packing_order(known=False), target=str(self._target.path), overwrite=self._overwrite)
         waiting: deque[tuple[list[_Job], int, int, Future[Reply]]] = deque()
         with Workers(order) as workers:
             asked = [0] * COUNT
             for request in requests:
-                jobs, files = _in(request, by_blob)
+                jobs, files = self._in(request, by_blob)
                 number = asked.index(min(asked))
                 asked[number] += request.length
                 waiting.append((jobs, number, request.length, workers.ask(number, GiveBack(request, files))))
@@ -150,7 +169,7 @@ class _Restorer:
         for job, file in zip(jobs, files, strict=True):
             match file:
                 case WrittenFile():
-                    self._done.took(job.item, Written(file.path, file.status), job.name)
+                    self._done.took(job.item, Written(file.path, file.status), job.name, file.reason)
                     self._progress.step()
                 case RefusedFile():
                     self._done.left_out(Problem(file.path, file.reason), Refused.exit_code)
@@ -170,16 +189,37 @@ class _Restorer:
         return True
 
     def _write_one(self, job: _Job, chunks: Iterable[bytes]) -> None:
-        item, mtime = job.item, _mtime(job.item)
+        item, mtime, order, reason = job.item, _mtime(job.item), copy_order(job.item, self._format, job.parts[-1]), None
+        size, target, overwrite = item.size or 0, self._target, self._overwrite
         try:
-            written = self._target.write(job.parts, chunks, size=item.size or 0, sha256=item.id, mtime_ns=mtime, overwrite=self._overwrite)
+            if order is None:
+                written = target.write(job.parts, chunks, size=size, sha256=item.id, mtime_ns=mtime, overwrite=overwrite)
+            else:
+                written, reason = give_copy(
+                    target, job.parts, chunks, order, size=size, sha256=item.id, mtime_ns=mtime, overwrite=overwrite
+                )
         except Refused as refused:
             self._done.left_out(refused.problem, refused.exit_code)
         except IntegrityError as damaged:
             self._fail(job, damaged)
         else:
-            self._done.took(item, written, job.name)
+            self._done.took(item, written, job.name, reason)
         self._progress.step()
+
+    def _in(self, request: ReadRequest, by_blob: dict[str, list[_Job]]) -> tuple[list[_Job], list[FileToWrite]]:
+        """The notes whose audio a request brings, and what is to be written of each."""
+        jobs = [job for blob, _ in request.blobs for job in by_blob[blob]]
+        return jobs, [
+            FileToWrite(
+                list(job.parts),
+                job.item.size or 0,
+                job.item.id,
+                _mtime(job.item),
+                (job.item.blobs or [""])[0],
+                copy_order(job.item, self._format, job.parts[-1]),
+            )
+            for job in jobs
+        ]
 
     def _fail(self, job: _Job, damaged: IntegrityError) -> None:
         self._done.left_out(Problem(job.name, damaged.message), damaged.exit_code)
@@ -187,11 +227,3 @@ class _Restorer:
 
 def _mtime(item: Entry) -> int | None:
     return time_ns(item.sent_at) if item.sent_at else item.mtime_ns
-
-
-def _in(request: ReadRequest, by_blob: dict[str, list[_Job]]) -> tuple[list[_Job], list[FileToWrite]]:
-    """The notes whose audio a request brings, and what is to be written of each."""
-    jobs = [job for blob, _ in request.blobs for job in by_blob[blob]]
-    return jobs, [
-        FileToWrite(list(job.parts), job.item.size or 0, job.item.id, _mtime(job.item), (job.item.blobs or [""])[0]) for job in jobs
-    ]

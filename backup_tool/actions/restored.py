@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 import msgspec
 
 from backup_tool.catalog import Entry
-from backup_tool.errors import UsageError, gravest
+from backup_tool.errors import gravest
 from backup_tool.exporters.folder import Written
-from backup_tool.models import Problem
-from backup_tool.names import shown
+from backup_tool.models import Note, Problem
 
 
 class RestoredFile(msgspec.Struct):
@@ -19,6 +18,16 @@ class RestoredFile(msgspec.Struct):
 
     id: str
     path: str
+
+
+class SentMail(msgspec.Struct):
+    """One mail: the addresses that got it and those refused, the ids of its notes, its bytes, and where a draft for those refused is."""
+
+    to: list[str]
+    refused: list[Problem]
+    notes: list[str]
+    bytes: int
+    draft: str | None = None
 
 
 @dataclass
@@ -31,35 +40,39 @@ class Restored:
     errors: list[Problem] = field(default_factory=list)
     same: int = 0
     codes: set[int] = field(default_factory=set)
+    mails: list[SentMail] = field(default_factory=list)
+    _given: set[str | None] = field(default_factory=set)
 
     @property
     def document(self) -> dict[str, object]:
         """For `--json`."""
-        return {"notes": self.notes, "bytes": self.bytes, "files": self.files, "errors": self.errors}
+        mails = {"mails": self.mails} if self.mails else {}
+        return {"notes": self.notes, "bytes": self.bytes, "files": self.files, "errors": self.errors} | mails
 
     @property
     def exit_code(self) -> int:
         """3 where something was left out or got another name, 5 where bytes were not what they should be."""
         return gravest(self.codes)
 
-    def took(self, item: Entry, written: Written, name: str) -> None:
-        """One note is there now; `name` is what its file was to be called."""
+    def took(self, item: Entry, written: Written, name: str, reason: str | None = None) -> None:
+        """One note is there now; `name` is what its file was to be called, `reason` what a person should know of it."""
         self.notes += 1
         self.bytes += item.size or 0
         self.same += written.status == "same"
         self.files.append(RestoredFile(item.id or "", written.path))
         if written.status == "renamed":
             self.left_out(Problem(name, f"another file has this name: written as {os.path.basename(written.path)}"), 3)
+        if reason:
+            self.left_out(Problem(name, reason), 3)
+
+    def gave(self, item: Note) -> None:
+        """One note was given; it counts once, in however many ways."""
+        if item.id not in self._given:
+            self._given.add(item.id)
+            self.notes += 1
+            self.bytes += item.size or 0
 
     def left_out(self, problem: Problem, code: int) -> None:
         """One note is not there, or not under its name."""
         self.errors.append(problem)
         self.codes.add(code)
-
-
-def only_original(format: str) -> None:
-    """Raises UsageError for a format that this version does not make."""
-    if format != "original":
-        raise UsageError(
-            f"this version gives notes back as they are, not as {shown(format)}", "leave out --format, or say --format original"
-        )

@@ -140,6 +140,11 @@ class State:
         return self.folder / "destinations" / _digest(destination)
 
     @property
+    def unsent(self) -> Path:
+        """The folder for drafts of mails that could not be sent. Not made here."""
+        return self.folder / "unsent"
+
+    @property
     def spools(self) -> Path:
         """The folder of the spools. Not made here."""
         return self.folder / "spool"

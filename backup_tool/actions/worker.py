@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, TypedDict
 
 import msgspec
 
+from backup_tool.actions.converting import CopyOrder, give_copy
 from backup_tool.audio import Inspector, inspect
 from backup_tool.config import DestinationSpec
 from backup_tool.destinations import open_destination
@@ -73,13 +74,14 @@ class Finish(msgspec.Struct, array_like=True, tag="finish"):
 
 
 class FileToWrite(msgspec.Struct, array_like=True):
-    """A file to give back: where below the target, its size, SHA-256 and time, and the one blob that it is."""
+    """A file to give back: where below the target, its size, SHA-256 and time, and the one blob that it is; what copy of it is wanted."""
 
     parts: list[str]
     size: int
     id: str | None
     mtime_ns: int | None
     blob: str
+    copy: CopyOrder | None = None
 
 
 class GiveBack(msgspec.Struct, array_like=True, tag="give"):
@@ -90,10 +92,11 @@ class GiveBack(msgspec.Struct, array_like=True, tag="give"):
 
 
 class WrittenFile(msgspec.Struct, array_like=True, tag="written"):
-    """A file that is there now; `status` as `exporters.folder.Written` says."""
+    """A file that is there now; `status` as `exporters.folder.Written` says, `reason` as `actions.converting.Given` does."""
 
     path: str
     status: Literal["written", "same", "renamed"]
+    reason: str | None = None
 
 
 class RefusedFile(msgspec.Struct, array_like=True, tag="refused"):
@@ -189,20 +192,24 @@ def write_files(
 
 
 def _write_file(file: FileToWrite, data: bytes, target: TargetFolder, overwrite: bool) -> WrittenFile | RefusedFile:
+    known: _Known = {"size": file.size, "sha256": file.id, "mtime_ns": file.mtime_ns, "overwrite": overwrite}
+    reason = None
     try:
-        written = target.write(
-            file.parts,
-            (data,),
-            size=file.size,
-            sha256=file.id,
-            mtime_ns=file.mtime_ns,
-            overwrite=overwrite,
-            verified=file.id == file.blob,  # a blob is never handed out before it was hashed
-            look_first=False,
-        )
+        if file.copy is not None:
+            written, reason = give_copy(target, file.parts, (data,), file.copy, **known)
+        else:
+            # A blob is never handed out before it was hashed.
+            written = target.write(file.parts, (data,), **known, verified=file.id == file.blob, look_first=False)
     except Refused as refused:
         return RefusedFile(refused.problem.path, refused.problem.reason)
-    return WrittenFile(written.path, written.status)
+    return WrittenFile(written.path, written.status, reason)
+
+
+class _Known(TypedDict):
+    size: int
+    sha256: str | None
+    mtime_ns: int | None
+    overwrite: bool
 
 
 class _Worker:

@@ -25,6 +25,7 @@ from backup_tool.sources.base import AudioFile
 COUNT = 2
 # From so much on, workers are worth the fifth of a second that they take to start.
 MANY_FILES = 400
+MANY_COPIES = 12
 MANY_BYTES = 48 * 2**20
 _BATCH_FILES = 64
 _BATCH_BYTES = 8 * 2**20

@@ -28,6 +28,9 @@ SnapshotOption = Annotated[
 LimitUpload = Annotated[
     str | None, typer.Option("--limit-upload", metavar="SIZE", help="Send at most so much a second over a network: 500 kB, 2 MiB.")
 ]
+Format = Annotated[
+    str | None, typer.Option("--format", metavar="FORMAT", help="original, ogg (as WhatsApp's voice messages), mp3, m4a or wav.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done; write nothing.")]
 
 

@@ -23,7 +23,7 @@ def restore(
     source: options.SourceOption = None,
     snapshot: options.SnapshotOption = None,
     layout: Annotated[str, typer.Option("--layout", metavar="LAYOUT", help="chat, or original: the phone's own folders.")] = "chat",
-    format_: Annotated[str, typer.Option("--format", metavar="FORMAT", help="original.")] = "original",
+    format_: options.Format = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files of the same name that hold something else.")] = False,
     dry_run: options.DryRun = False,
 ) -> int:
@@ -37,7 +37,9 @@ def restore(
     archive = session.archive(snapshot)
     wanted = Wanted(chat=chat or [], sender=sender or [], since=since, until=until, kind=kind, source=source or [])
     to = Path(options.home(str(to)) or to)
-    done = give_back(archive, wanted, to, session.progress, layout=layout, format=format_, overwrite=overwrite, dry_run=dry_run)
+    done = give_back(
+        archive, wanted, to, session.progress, layout=layout, format=format_ or "original", overwrite=overwrite, dry_run=dry_run
+    )
     would = "would restore" if dry_run else "restored"
 
     def text() -> None:

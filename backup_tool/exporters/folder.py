@@ -20,8 +20,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import SpooledTemporaryFile
 from types import TracebackType
-from typing import Literal, NamedTuple
+from typing import IO, Literal, NamedTuple
 
 from backup_tool.errors import BackupError, Incomplete, IntegrityError, NoSpace, UsageError
 from backup_tool.models import Problem
@@ -42,6 +43,8 @@ _DEEPEST = 64
 _LONGEST = 255
 _TRIES = 1000
 _PIECE = 1 << 20
+_IN_MEMORY = 16 << 20
+_TAGS = 64 << 10
 _CHECK = "run 'backup check --read-data' to see all damage"
 
 _FULL = {errno.ENOSPC, errno.EDQUOT} if hasattr(errno, "EDQUOT") else {errno.ENOSPC}
@@ -141,6 +144,27 @@ class TargetFolder:
             except FileNotFoundError:
                 return None
             return self._same_already(folder, name, size, sha256)
+
+    def holds_copy(self, parts: Sequence[str], mark: bytes) -> Written | None:
+        """Where a file with these bytes among its tags is under this name (or under one given to it before), or None. Raises Refused."""
+        with _errors_of(self._path(parts)):
+            try:
+                folder, name = self._look_up(parts, make=False)
+            except FileNotFoundError:
+                return None
+            for candidate in _candidates(name):
+                found = self._entry(folder, candidate)
+                if found is None:
+                    return None
+                if stat.S_ISREG(found.st_mode) and mark in self._ends(folder, candidate):
+                    return Written(os.path.join(folder.path, candidate), "same")
+            return None
+
+    @contextmanager
+    def scratch(self) -> Iterator[IO[bytes]]:
+        """A file to work on that never gets a name: in memory while it is small, then in this folder. Raises NoSpace and BackupError."""
+        with _errors_of(str(self.path)), SpooledTemporaryFile(_IN_MEMORY, dir=str(self.path)) as file:
+            yield file
 
     def write(
         self,
@@ -282,6 +306,20 @@ class TargetFolder:
         finally:
             os.close(fd)
         return digest.hexdigest() == sha256
+
+    def _ends(self, folder: _Folder, name: str) -> bytes:
+        """The first and last bytes of a regular file, where tags are; nothing of one that cannot be read."""
+        try:
+            fd = os.open(folder.at(name), _OPEN_FILE, dir_fd=folder.fd)
+        except OSError:
+            return b""
+        with open(fd, "rb") as file:
+            found = os.fstat(fd)
+            if not stat.S_ISREG(found.st_mode):
+                return b""
+            start = file.read(_TAGS)
+            file.seek(max(found.st_size - _TAGS, len(start)))
+            return start + file.read(_TAGS)
 
     def _can_name_later(self) -> bool:
         """Whether this file system and this system let a file without a name be made, and named afterwards."""

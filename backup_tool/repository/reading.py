@@ -180,6 +180,12 @@ class Reader:
             return b""
 
 
+def split(request: ReadRequest, blobs: int) -> list[ReadRequest]:
+    """The same blobs by several requests, of so many each."""
+    several = [list(request.blobs[at : at + blobs]) for at in range(0, len(request.blobs), blobs)]
+    return [_request(request.kind, some) for some in several]
+
+
 def _joins(first: Place, last: Place, place: Place, answer: int) -> bool:
     return (
         place.pack == first.pack

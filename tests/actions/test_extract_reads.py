@@ -56,7 +56,7 @@ def test_one_note_is_one_range_of_one_pack(tmp_path: Path) -> None:
     repository = archive.repository
     where = repository.plan_reads("data", [wanted.id])[0]
     place.loads.clear()
-    done = extract(archive, wanted.id, Wanted(), to=str(tmp_path / "note.opus"), eml=None, format="original", overwrite=False, stdout=None)
+    done = extract(archive, [wanted.id], Wanted(), to=str(tmp_path / "note.opus"))
     assert (done.exit_code, done.notes) == (0, 1)
     assert (tmp_path / "note.opus").read_bytes() == (store / (wanted.original_path or "")).read_bytes()
     from_its_pack = [load for load in place.loads if load[1] == where.pack]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from backup_tool.audio import inspect
 from tests.scenarios.album import Album
 from tests.scenarios.world import World
 
@@ -149,7 +150,7 @@ def test_latest_is_the_newest_that_the_filters_let_through(album: Album, here: W
 
 def test_a_mail_draft_holds_the_note_and_what_is_known_of_it(album: Album, here: World) -> None:
     """An .eml that mail programs open for sending: subject, facts, and the recording itself attached under a plain name."""
-    here.backup("extract", album.ids["zoe"], "--eml", "note.eml")
+    here.backup("extract", album.ids["zoe"], "--eml", "note.eml", "--format", "original")
     assert [path.name for path in here.folder.iterdir() if path.suffix in (".eml", ".opus")] == ["note.eml"]
     message = email.message_from_bytes((here.folder / "note.eml").read_bytes(), policy=email.policy.default)
     assert isinstance(message, email.message.EmailMessage)
@@ -162,12 +163,23 @@ def test_a_mail_draft_holds_the_note_and_what_is_known_of_it(album: Album, here:
     assert attached.get_content() == album.made["zoe"].data
 
 
+def test_a_mail_draft_plays_in_every_mail_program(album: Album, here: World) -> None:
+    """Unless told otherwise the note is attached as MP3, whose tags tell nothing of the archive."""
+    out = here.backup("extract", album.ids["zoe"], "--eml", "-").out
+    message = email.message_from_bytes(out, policy=email.policy.default)
+    assert isinstance(message, email.message.EmailMessage)
+    [attached] = message.iter_attachments()
+    assert (attached.get_filename(), attached.get_content_type()) == ("2024-03-01_1345_zoe-nunez_family.mp3", "audio/mpeg")
+    assert inspect(attached.get_content()).media_type == "audio/mpeg"
+    assert album.ids["zoe"].encode() not in attached.get_content()
+    assert "VLC" not in str(message.get_body())
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (("--to", "-", "--json"), "both want stdout"),
         (("--to", "no/such/folder/x.opus"), "there is no folder no/such/folder"),
-        (("--format", "mp3"), "not as mp3"),
         (("--eml", "."), "is a folder"),
     ],
 )

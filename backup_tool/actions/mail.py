@@ -1,0 +1,182 @@
+"""Send notes by mail, or write them as drafts: attached as MP3 unless told otherwise, over as many mails as they need."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from email.headerregistry import Address
+from pathlib import Path
+
+import msgspec
+
+from backup_tool.actions.archive import Archive, read_note
+from backup_tool.actions.converting import Scratch, made, pieces, size_of
+from backup_tool.actions.password import read_keyring, read_secret_file, run_secret_command
+from backup_tool.actions.restored import Restored, SentMail
+from backup_tool.audio.convert import Format
+from backup_tool.catalog import Entry
+from backup_tool.config import EmailSettings, Settings
+from backup_tool.errors import BackupError, ConfigError, IntegrityError, Interrupted, Terminated
+from backup_tool.exporters.email import Attachment, Batch, address, attachment_name, batches, draft, message, room, trial
+from backup_tool.exporters.folder import TargetFolder
+from backup_tool.exporters.naming import file_suffix
+from backup_tool.exporters.sending import Sender, SmtpSender
+from backup_tool.exporters.words import tags_of
+from backup_tool.models import Note, Problem, Secret
+from backup_tool.names import in_bytes, shown
+
+
+class Trial(msgspec.Struct):
+    """What a test of the mail settings found."""
+
+    to: str
+    host: str
+    port: int
+    security: str
+    max_size: int
+
+
+class Mailbox:
+    """Where mails go: the way to send, the address they come from, and the private folder for those that could not be sent."""
+
+    def __init__(self, settings: EmailSettings, env: Mapping[str, str], unsent: Path) -> None:
+        self.settings, self.unsent = settings, unsent
+        self.sender = address(settings.sender)
+        self._env = env
+
+    def open(self) -> Sender:
+        """The way to send. Asks for the password where the settings say it is. Raises as `actions.password` does."""
+        return SmtpSender(self.settings, self.sender, _secret(self.settings, self._env))
+
+
+def find_mailbox(settings: Settings, env: Mapping[str, str], unsent: Path) -> Mailbox:
+    """The mailbox of the settings. Raises ConfigError where they name none, UsageError where its address is none."""
+    if settings.email is None:
+        raise ConfigError(
+            "the settings name no mail server",
+            "write [email] with from and host (see configs/full.toml), or make a draft for your mail program: --eml note.eml",
+        )
+    return Mailbox(settings.email, env, unsent)
+
+
+def _secret(settings: EmailSettings, env: Mapping[str, str]) -> Secret | None:
+    if settings.password_file is not None:
+        return read_secret_file(settings.password_file, env)
+    if settings.password_command is not None:
+        return run_secret_command(settings.password_command, env)
+    return read_keyring(settings.password_keyring) if settings.password_keyring is not None else None
+
+
+def send_trial(mailbox: Mailbox, to: str | None) -> Trial:
+    """Send a short mail to `to`, or to the address it comes from. Raises what goes wrong."""
+    settings, receiver = mailbox.settings, mailbox.sender if to is None else address(to)
+    with mailbox.open() as sender:
+        limit = sender.limit()
+        for reason in sender.send(trial(mailbox.sender, receiver), [receiver]).values():
+            raise BackupError(f"the mail server refused {shown(receiver.addr_spec)}: {reason}", "look at the address")
+    return Trial(receiver.addr_spec, settings.host, settings.port, settings.security, limit)
+
+
+def mail(archive: Archive, items: Sequence[Entry], to: Sequence[Address], format: Format | None, mailbox: Mailbox, done: Restored) -> None:
+    """Send these notes to all of `to`; what became of it is in `done.mails`.
+
+    A mail that cannot be sent is kept as a draft in the mailbox's folder. Raises what went wrong where nothing was sent at all, with the
+    draft's place in its hint.
+    """
+    with mailbox.open() as sender, TargetFolder(mailbox.unsent) as unsent:
+        limit = sender.limit()
+        waiting = batches(_attachments(archive, items, format, unsent.scratch, limit, done), limit)
+        for batch in waiting:
+            data = message(batch.attachments, sender=mailbox.sender, to=to, part=batch.part)
+            try:
+                refused = sender.send(data, to)
+            except (Interrupted, Terminated):
+                raise
+            except BackupError as failed:
+                _keep_all(failed, [batch, *waiting], to, unsent, done)
+                return
+            _note_sent(batch, data, to, refused, unsent, done)
+
+
+def _note_sent(
+    batch: Batch, data: bytes, to: Sequence[Address], refused: Mapping[Address, str], unsent: TargetFolder, done: Restored
+) -> None:
+    problems = [Problem(one.addr_spec, f"the mail server refused it: {reason}") for one, reason in refused.items()]
+    sent = SentMail([one.addr_spec for one in to if one not in refused], problems, [note.id or "" for note in _notes(batch)], len(data))
+    done.mails.append(sent)
+    for problem in problems:
+        done.left_out(problem, 3)
+    if refused:
+        sent.draft = _keep(batch, list(refused), unsent)
+        if not sent.to:
+            done.codes.add(1)
+    if sent.to:
+        for note in _notes(batch):
+            done.gave(note)
+
+
+def _keep_all(failed: BackupError, batches: Iterable[Batch], to: Sequence[Address], unsent: TargetFolder, done: Restored) -> None:
+    """Drafts of all that could not be sent; raises `failed` where nothing was."""
+    kept = [_keep(batch, to, unsent) for batch in batches]
+    where = shown(kept[0], 1000) if len(kept) == 1 else f"{shown(str(unsent.path), 1000)} ({len(kept)} mails)"
+    if not done.mails:
+        raise type(failed)(
+            failed.message, f"{failed.hint}; what was to be sent is kept, not encrypted: {where}".removeprefix("; ")
+        ) from None
+    for path in kept:
+        done.left_out(Problem(path, f"not sent, kept as a draft: {failed.message}"), failed.exit_code)
+
+
+def _keep(batch: Batch, to: Sequence[Address], unsent: TargetFolder) -> str:
+    """The path of a draft that was written: private, and the same for the same mail."""
+    data = draft(batch.attachments, to=to, part=batch.part)
+    name = attachment_name(batch.attachments[0].note, None, f"_part{batch.part}.eml" if batch.part else ".eml")
+    written = unsent.write((name,), (data,), size=len(data), sha256=hashlib.sha256(data).hexdigest(), mtime_ns=None)
+    unsent.finish()
+    return written.path
+
+
+def _notes(batch: Batch) -> list[Note]:
+    return [one.note for one in batch.attachments]
+
+
+# --- drafts and attachments -------------------------------------------------------------------------------------------------------------
+
+
+def drafts(
+    archive: Archive, items: Sequence[Entry], format: Format | None, scratch: Scratch, limit: int, done: Restored
+) -> Iterator[tuple[Batch, bytes]]:
+    """Drafts of mails with these notes, as many as they need."""
+    for batch in batches(_attachments(archive, items, format, scratch, limit, done), limit):
+        yield batch, draft(batch.attachments, part=batch.part)
+
+
+def _attachments(
+    archive: Archive, items: Iterable[Entry], format: Format | None, scratch: Scratch, limit: int, done: Restored
+) -> Iterator[Attachment]:
+    """One after the other; what cannot be attached is named in `done`."""
+    for item in items:
+        name = attachment_name(item, None, file_suffix(item))
+        try:
+            attachment, reason = _attachment(archive, item, format, scratch, room(limit))
+        except IntegrityError as damaged:
+            done.left_out(Problem(name, damaged.message), damaged.exit_code)
+            continue
+        if reason:
+            done.left_out(Problem(name, reason), 3)
+        if attachment:
+            yield attachment
+
+
+def _attachment(archive: Archive, item: Entry, format: Format | None, scratch: Scratch, most: int) -> tuple[Attachment | None, str | None]:
+    chunks, size = read_note(archive.repository, item), item.size or 0
+    too_large = f"it is larger than a mail may be ({in_bytes(most)}): take it out as a file, with --to FILE"
+    if format is None:
+        return (None, too_large) if size > most else (Attachment(item, b"".join(chunks), file_suffix(item)), None)
+    with made(scratch, chunks, format, tags_of(item)) as (whole, copy, reason):
+        if copy is not None and size_of(copy) > most >= size:
+            copy, reason = None, f"attached as it is: its {format} is larger than a mail may be"
+        chosen, suffix = (whole, file_suffix(item)) if copy is None else (copy, f".{format}")
+        if size_of(chosen) > most:
+            return None, too_large
+        return Attachment(item, b"".join(pieces(chosen)), suffix), reason

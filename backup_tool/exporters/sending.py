@@ -1,0 +1,231 @@
+"""How a mail leaves this machine: over SMTP (RFC 5321), encrypted, to the server that the settings name.
+
+    with SmtpSender(settings, password) as sender:
+        refused = sender.send(data, [address("anna@example.org")])     # {} where everybody is served
+
+Encryption is STARTTLS (RFC 3207) or TLS from the start (RFC 8314), and the server must prove its name; without it only this very machine is
+spoken to. What fails for the moment (4xx, a connection that breaks) is tried again. No answer of a server to a sign-in is passed on: it
+may hold what was sent.
+"""
+
+from __future__ import annotations
+
+import smtplib
+import ssl
+import time
+from base64 import b64encode
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from email.headerregistry import Address
+from functools import partial
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+from backup_tool.config import EmailSettings
+from backup_tool.errors import BackupError, SignInNeeded, Unreachable
+from backup_tool.exporters.email import is_international
+from backup_tool.models import Secret
+from backup_tool.names import on_one_line, shown
+
+T = TypeVar("T")
+TIMEOUT = 30.0
+"""Seconds to wait for each answer of a server."""
+WAITS = (2.0, 10.0)
+"""Seconds before a second and a third try."""
+# What we call ourselves in the greeting: the name of this machine is nobody's business.
+_OURSELVES = "[127.0.0.1]"
+_TEST = "try the settings: backup email test"
+
+
+class Sender(Protocol):
+    """A way for mails to leave. SMTP is the one there is."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+
+    def limit(self) -> int:
+        """Bytes of the largest mail that it takes. Raises as `send`."""
+
+    def send(self, data: bytes, to: Sequence[Address]) -> dict[Address, str]:
+        """Hand over a whole mail for all of `to`; those who were refused, and why: the others are served.
+
+        Raises SignInNeeded, Unreachable, or BackupError where the mail itself is refused; then nobody is served.
+        """
+
+
+class _Failed(Exception):
+    """One try failed; `told` is what a person is told should it have been the last."""
+
+    def __init__(self, told: BackupError, *, for_now: bool) -> None:
+        super().__init__(told.message)
+        self.told, self.for_now = told, for_now
+
+
+class SmtpSender:
+    """Sends through the server of the settings. `secret` is the password or token, None where the server wants none."""
+
+    def __init__(self, settings: EmailSettings, sender: Address, secret: Secret | None, wait: Callable[[float], None] = time.sleep) -> None:
+        self._settings, self._sender, self._secret, self._wait = settings, sender, secret, wait
+        self._smtp: smtplib.SMTP | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._leave()
+
+    def limit(self) -> int:
+        """The smaller of what the settings and the server (RFC 1870) allow."""
+        said = self._trying(lambda smtp: smtp.esmtp_features.get("size", ""))
+        return min([self._settings.max_size, *([int(said)] if said.isdecimal() and int(said) else [])])
+
+    def send(self, data: bytes, to: Sequence[Address]) -> dict[Address, str]:
+        """As `Sender`."""
+        waiting = list(to)
+        refused: dict[Address, str] = {}
+        for wait in (*WAITS, None):
+            try:
+                answers = self._trying(partial(self._hand_over, data=data, to=waiting))
+            except BackupError as failed:
+                if len(waiting) == len(to):
+                    raise
+                return refused | dict.fromkeys(waiting, failed.message)  # others have it already
+            later = {one: answer for one, answer in answers.items() if 400 <= answer[0] < 500}
+            refused |= {one: _said(*answer) for one, answer in answers.items() if one not in later}
+            waiting = list(later)
+            if not waiting or wait is None:
+                break
+            self._wait(wait)
+        return refused | {one: _said(*later[one]) for one in waiting}
+
+    def _hand_over(self, smtp: smtplib.SMTP, data: bytes, to: Sequence[Address]) -> dict[Address, tuple[int, bytes]]:
+        """One try; those refused, with the server's answer."""
+        international = any(map(is_international, (self._sender, *to)))
+        if international and not smtp.has_extn("smtputf8"):
+            able = [one for one in to if not is_international(one)]
+            unable: dict[Address, tuple[int, bytes]] = {one: (553, b"this server knows no such addresses") for one in to if one not in able}
+            if not able or is_international(self._sender):
+                return dict.fromkeys(to, (553, b"this server knows no such addresses"))
+            return unable | self._hand_over(smtp, data, able)
+        by_spec = {one.addr_spec: one for one in to}
+        options = ["SMTPUTF8", "BODY=8BITMIME"] if international else []
+        try:
+            refused = smtp.sendmail(self._sender.addr_spec, list(by_spec), data, options)
+        except smtplib.SMTPRecipientsRefused as everybody:
+            refused = everybody.recipients
+        return {by_spec[spec]: answer for spec, answer in refused.items()}
+
+    # --- the connection -----------------------------------------------------------------------------------------------------------------
+
+    def _trying(self, work: Callable[[smtplib.SMTP], T]) -> T:
+        """The result of the first try that goes well. Raises what a person is to be told of the last."""
+        for wait in (*WAITS, None):
+            try:
+                return self._once(work)
+            except _Failed as failed:
+                self._leave()
+                if wait is None or not failed.for_now:
+                    raise failed.told from None
+            self._wait(wait)
+        raise AssertionError("the last try returns or raises")
+
+    def _once(self, work: Callable[[smtplib.SMTP], T]) -> T:
+        host = shown(self._settings.host)
+        try:
+            if self._smtp is None:
+                self._smtp = self._connected()
+            return work(self._smtp)
+        except ssl.SSLCertVerificationError as error:
+            told = Unreachable(
+                f"{host} cannot prove that it is {host}: {shown(error.verify_message)}", "look at host and port under [email]"
+            )
+            raise _Failed(told, for_now=False) from None
+        except smtplib.SMTPResponseException as answer:
+            raise self._answered(answer) from None
+        except (smtplib.SMTPException, OSError) as error:
+            reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+            raise _Failed(Unreachable(f"the mail server {host} cannot be reached: {shown(reason)}", _TEST), for_now=True) from None
+
+    def _answered(self, answer: smtplib.SMTPResponseException) -> _Failed:
+        code, host = answer.smtp_code, shown(self._settings.host)
+        for_now = 400 <= code < 500
+        if isinstance(answer, smtplib.SMTPAuthenticationError) and not for_now:
+            return _Failed(SignInNeeded(f"the mail server {host} refused the sign-in ({code})", self._sign_in_hint()), for_now=False)
+        if code == 530:
+            return _Failed(SignInNeeded(f"the mail server {host} wants a sign-in", self._sign_in_hint()), for_now=False)
+        if isinstance(answer, smtplib.SMTPAuthenticationError):
+            return _Failed(Unreachable(f"the mail server {host} cannot check the sign-in now ({code})", "try again later"), for_now=True)
+        said = f"the mail server {host} refused: {_said(code, answer.smtp_error)}"
+        return _Failed(Unreachable(said, "try again later") if for_now else BackupError(said, _TEST), for_now=for_now)
+
+    def _sign_in_hint(self) -> str:
+        if self._secret is None:
+            return "name user and password under [email]: see configs/full.toml"
+        if self._settings.auth == "xoauth2":
+            return "the access token is no longer good, or not for mail: get a new one where password_command gets it"
+        return "look at user and password under [email]; Gmail, iCloud and others want an app password, made in the settings of the account"
+
+    def _connected(self) -> smtplib.SMTP:
+        settings, context = self._settings, ssl.create_default_context()
+        if settings.security == "tls":
+            smtp: smtplib.SMTP = smtplib.SMTP_SSL(settings.host, settings.port, _OURSELVES, timeout=TIMEOUT, context=context)
+        else:
+            smtp = smtplib.SMTP(settings.host, settings.port, _OURSELVES, timeout=TIMEOUT)
+        try:
+            smtp.ehlo_or_helo_if_needed()
+            if settings.security == "starttls":
+                self._encrypt(smtp, context)
+            if self._secret is not None:
+                self._sign_in(smtp, self._secret)
+        except BaseException:
+            smtp.close()
+            raise
+        return smtp
+
+    def _encrypt(self, smtp: smtplib.SMTP, context: ssl.SSLContext) -> None:
+        if not smtp.has_extn("starttls"):
+            host = shown(self._settings.host)
+            told = BackupError(
+                f"the mail server {host} offers no encryption on port {self._settings.port}", 'try security = "tls" under [email]'
+            )
+            raise _Failed(told, for_now=False)
+        smtp.starttls(context=context)
+        smtp.ehlo()
+
+    def _sign_in(self, smtp: smtplib.SMTP, secret: Secret) -> None:
+        user = self._settings.user or self._sender.addr_spec
+        if not smtp.has_extn("auth"):
+            told = BackupError(
+                f"the mail server {shown(self._settings.host)} takes no sign-in", "leave out user and password under [email]"
+            )
+            raise _Failed(told, for_now=False)
+        if self._settings.auth == "xoauth2":
+            # The first answer is the token; to what the server says of a bad one, an empty one (Google's description of XOAUTH2).
+            answers = iter([f"user={user}\1auth=Bearer {_ascii(secret)}\1\1"])
+            smtp.auth("XOAUTH2", lambda challenge=None: next(answers, ""))
+        elif user.isascii() and secret.reveal().isascii():
+            smtp.login(user, secret.reveal())
+        else:
+            # The standard library knows ASCII alone; RFC 4616 wants UTF-8.
+            answer = smtp.docmd("AUTH", "PLAIN " + b64encode(f"\0{user}\0".encode() + secret.reveal_bytes()).decode())
+            if answer[0] != 235:
+                raise smtplib.SMTPAuthenticationError(*answer)
+
+    def _leave(self) -> None:
+        smtp, self._smtp = self._smtp, None
+        if smtp is not None:
+            with suppress(smtplib.SMTPException, OSError):
+                smtp.quit()
+            smtp.close()
+
+
+def _said(code: int, words: bytes | str) -> str:
+    text = words.decode("utf-8", "replace") if isinstance(words, bytes) else words
+    return f"{code} {shown(on_one_line(text, 150))}".strip()
+
+
+def _ascii(token: Secret) -> str:
+    if not token.reveal().isascii():
+        raise _Failed(SignInNeeded("what password_command gave is no access token", "see what it prints: type it"), for_now=False)
+    return token.reveal().strip()
