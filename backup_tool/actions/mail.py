@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from email.headerregistry import Address
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -84,30 +85,38 @@ def mail(archive: Archive, items: Sequence[Entry], to: Sequence[Address], format
     draft's place in its hint.
     """
     with mailbox.open() as sender, TargetFolder(mailbox.unsent) as unsent:
-        limit = sender.limit()
+        limit, failed = mailbox.settings.max_size, None
+        try:
+            limit = sender.limit()
+        except (Interrupted, Terminated):
+            raise
+        except BackupError as error:
+            failed = error
         waiting = batches(_attachments(archive, items, format, unsent.scratch, limit, done), limit)
+        if failed is not None:
+            _keep_all(failed, waiting, to, unsent, done)
         for batch in waiting:
             data = message(batch.attachments, sender=mailbox.sender, to=to, part=batch.part)
             try:
                 refused = sender.send(data, to)
             except (Interrupted, Terminated):
                 raise
-            except BackupError as failed:
-                _keep_all(failed, [batch, *waiting], to, unsent, done)
+            except BackupError as error:
+                _keep_all(error, chain([batch], waiting), to, unsent, done)
                 return
             _note_sent(batch, data, to, refused, unsent, done)
 
 
-def _note_sent(
-    batch: Batch, data: bytes, to: Sequence[Address], refused: Mapping[Address, str], unsent: TargetFolder, done: Restored
-) -> None:
-    problems = [Problem(one.addr_spec, f"the mail server refused it: {reason}") for one, reason in refused.items()]
-    sent = SentMail([one.addr_spec for one in to if one not in refused], problems, [note.id or "" for note in _notes(batch)], len(data))
+def _note_sent(batch: Batch, data: bytes, to: Sequence[Address], refused: Mapping[str, str], unsent: TargetFolder, done: Restored) -> None:
+    problems = [Problem(spec, f"the mail server refused it: {reason}") for spec, reason in refused.items()]
+    sent = SentMail(
+        [one.addr_spec for one in to if one.addr_spec not in refused], problems, [note.id or "" for note in _notes(batch)], len(data)
+    )
     done.mails.append(sent)
     for problem in problems:
         done.left_out(problem, 3)
     if refused:
-        sent.draft = _keep(batch, list(refused), unsent)
+        sent.draft = _keep(batch, [one for one in to if one.addr_spec in refused], unsent)
         if not sent.to:
             done.codes.add(1)
     if sent.to:

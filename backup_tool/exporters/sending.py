@@ -28,12 +28,14 @@ from backup_tool.models import Secret
 from backup_tool.names import on_one_line, shown
 
 T = TypeVar("T")
+_Answers = dict[str, tuple[int, bytes]]
 TIMEOUT = 30.0
 """Seconds to wait for each answer of a server."""
 WAITS = (2.0, 10.0)
 """Seconds before a second and a third try."""
 # What we call ourselves in the greeting: the name of this machine is nobody's business.
 _OURSELVES = "[127.0.0.1]"
+_NO_UTF8 = b"this server knows no such addresses"
 _TEST = "try the settings: backup email test"
 
 
@@ -47,8 +49,8 @@ class Sender(Protocol):
     def limit(self) -> int:
         """Bytes of the largest mail that it takes. Raises as `send`."""
 
-    def send(self, data: bytes, to: Sequence[Address]) -> dict[Address, str]:
-        """Hand over a whole mail for all of `to`; those who were refused, and why: the others are served.
+    def send(self, data: bytes, to: Sequence[Address]) -> dict[str, str]:
+        """Hand over a whole mail for all of `to`; the addresses that were refused, and why: the others are served.
 
         Raises SignInNeeded, Unreachable, or BackupError where the mail itself is refused; then nobody is served.
         """
@@ -80,41 +82,37 @@ class SmtpSender:
         said = self._trying(lambda smtp: smtp.esmtp_features.get("size", ""))
         return min([self._settings.max_size, *([int(said)] if said.isdecimal() and int(said) else [])])
 
-    def send(self, data: bytes, to: Sequence[Address]) -> dict[Address, str]:
+    def send(self, data: bytes, to: Sequence[Address]) -> dict[str, str]:
         """As `Sender`."""
         waiting = list(to)
-        refused: dict[Address, str] = {}
+        refused: dict[str, str] = {}
         for wait in (*WAITS, None):
             try:
                 answers = self._trying(partial(self._hand_over, data=data, to=waiting))
             except BackupError as failed:
                 if len(waiting) == len(to):
                     raise
-                return refused | dict.fromkeys(waiting, failed.message)  # others have it already
-            later = {one: answer for one, answer in answers.items() if 400 <= answer[0] < 500}
-            refused |= {one: _said(*answer) for one, answer in answers.items() if one not in later}
-            waiting = list(later)
+                return refused | {one.addr_spec: failed.message for one in waiting}  # others have it already
+            later = {spec for spec, answer in answers.items() if 400 <= answer[0] < 500 and wait is not None}
+            refused |= {spec: _said(*answer) for spec, answer in answers.items() if spec not in later}
+            waiting = [one for one in waiting if one.addr_spec in later]
             if not waiting or wait is None:
                 break
             self._wait(wait)
-        return refused | {one: _said(*later[one]) for one in waiting}
+        return refused
 
-    def _hand_over(self, smtp: smtplib.SMTP, data: bytes, to: Sequence[Address]) -> dict[Address, tuple[int, bytes]]:
-        """One try; those refused, with the server's answer."""
+    def _hand_over(self, smtp: smtplib.SMTP, data: bytes, to: Sequence[Address]) -> _Answers:
+        """One try; what the server said to those whom it refused, by address."""
         international = any(map(is_international, (self._sender, *to)))
         if international and not smtp.has_extn("smtputf8"):
-            able = [one for one in to if not is_international(one)]
-            unable: dict[Address, tuple[int, bytes]] = {one: (553, b"this server knows no such addresses") for one in to if one not in able}
-            if not able or is_international(self._sender):
-                return dict.fromkeys(to, (553, b"this server knows no such addresses"))
-            return unable | self._hand_over(smtp, data, able)
-        by_spec = {one.addr_spec: one for one in to}
+            able = [] if is_international(self._sender) else [one for one in to if not is_international(one)]
+            unable = {one.addr_spec: (553, _NO_UTF8) for one in to if one not in able}
+            return unable | (self._hand_over(smtp, data, able) if able else {})
         options = ["SMTPUTF8", "BODY=8BITMIME"] if international else []
         try:
-            refused = smtp.sendmail(self._sender.addr_spec, list(by_spec), data, options)
+            return smtp.sendmail(self._sender.addr_spec, [one.addr_spec for one in to], data, options)
         except smtplib.SMTPRecipientsRefused as everybody:
-            refused = everybody.recipients
-        return {by_spec[spec]: answer for spec, answer in refused.items()}
+            return everybody.recipients
 
     # --- the connection -----------------------------------------------------------------------------------------------------------------
 
@@ -144,7 +142,7 @@ class SmtpSender:
         except smtplib.SMTPResponseException as answer:
             raise self._answered(answer) from None
         except (smtplib.SMTPException, OSError) as error:
-            reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
+            reason = str(getattr(error, "strerror", None) or error or type(error).__name__).lower()
             raise _Failed(Unreachable(f"the mail server {host} cannot be reached: {shown(reason)}", _TEST), for_now=True) from None
 
     def _answered(self, answer: smtplib.SMTPResponseException) -> _Failed:
@@ -195,22 +193,24 @@ class SmtpSender:
 
     def _sign_in(self, smtp: smtplib.SMTP, secret: Secret) -> None:
         user = self._settings.user or self._sender.addr_spec
-        if not smtp.has_extn("auth"):
-            told = BackupError(
-                f"the mail server {shown(self._settings.host)} takes no sign-in", "leave out user and password under [email]"
-            )
-            raise _Failed(told, for_now=False)
+        ways = smtp.esmtp_features.get("auth", "").upper().split()
         if self._settings.auth == "xoauth2":
             # The first answer is the token; to what the server says of a bad one, an empty one (Google's description of XOAUTH2).
             answers = iter([f"user={user}\1auth=Bearer {_ascii(secret)}\1\1"])
             smtp.auth("XOAUTH2", lambda challenge=None: next(answers, ""))
-        elif user.isascii() and secret.reveal().isascii():
-            smtp.login(user, secret.reveal())
+            return
+        # One try, and in UTF-8 (RFC 4616): the standard library's own would try every way with a wrong password, and knows ASCII alone.
+        if "PLAIN" in ways:
+            answer = smtp.docmd("AUTH", "PLAIN " + _base64(f"\0{user}\0".encode() + secret.reveal_bytes()))
+        elif "LOGIN" in ways:
+            answer = smtp.docmd("AUTH", "LOGIN " + _base64(user.encode()))
+            answer = smtp.docmd(_base64(secret.reveal_bytes())) if answer[0] == 334 else answer
         else:
-            # The standard library knows ASCII alone; RFC 4616 wants UTF-8.
-            answer = smtp.docmd("AUTH", "PLAIN " + b64encode(f"\0{user}\0".encode() + secret.reveal_bytes()).decode())
-            if answer[0] != 235:
-                raise smtplib.SMTPAuthenticationError(*answer)
+            host = shown(self._settings.host)
+            told = BackupError(f"the mail server {host} takes no user and password", "leave them out under [email], or try another port")
+            raise _Failed(told, for_now=False)
+        if answer[0] not in (235, 503):
+            raise smtplib.SMTPAuthenticationError(*answer)
 
     def _leave(self) -> None:
         smtp, self._smtp = self._smtp, None
@@ -229,3 +229,7 @@ def _ascii(token: Secret) -> str:
     if not token.reveal().isascii():
         raise _Failed(SignInNeeded("what password_command gave is no access token", "see what it prints: type it"), for_now=False)
     return token.reveal().strip()
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode()
