@@ -87,9 +87,8 @@ def _mailing(session: Session, addresses: list[str]) -> Mailing:
 
 def _tell(done: Restored, *, to_stderr: bool) -> None:
     out = sys.stderr if to_stderr else sys.stdout
-    for file in done.files:
-        if file.path != "-":
-            print(f"wrote {shown(file.path, 1000)}", file=out)
+    for path in dict.fromkeys(file.path for file in done.files if file.path != "-"):
+        print(f"wrote {shown(path, 1000)}", file=out)
     for mail in done.mails:
         if mail.to:
             print(

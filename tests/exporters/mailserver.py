@@ -37,12 +37,13 @@ class Mail:
 class MailServer:
     """What the server was told to do, and what it saw. `answers` are what it says instead of taking something, once each.
 
-    Keys of `answers` are "DATA", "MAIL", or an address; "" as an answer drops the connection.
+    Keys of `answers` are "DATA", "MAIL", or an address; "" as an answer drops the connection. After `most` mails it takes no more.
     """
 
     users: dict[str, str] = field(default_factory=dict)
     tokens: dict[str, str] = field(default_factory=dict)
     answers: dict[str, list[str]] = field(default_factory=dict)
+    most: int = 1000
     port: int = 0
     authority: Path = Path()
     mails: list[Mail] = field(default_factory=list)
@@ -99,6 +100,8 @@ class MailServer:
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         if answer := self._answer("DATA", server):
             return answer
+        if len(self.mails) >= self.most:
+            return "554 that is enough"
         assert envelope.mail_from is not None
         assert isinstance(envelope.content, bytes)
         user = str(session.auth_data) if session.authenticated else None
