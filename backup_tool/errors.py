@@ -5,7 +5,7 @@ BackupError                     1   failed
 │   ├── ConfigError             2   the settings file is wrong
 │   └── NoPassword              2   no password source
 ├── Incomplete                  3   done, but something was left out
-├── SignInNeeded                4   a destination wants a person
+├── SignInNeeded                4   a destination, or a mail server, wants a person
 ├── IntegrityError              5   stored bytes are not what they should be
 │   └── DamagedObject           5   … of one named object
 ├── NoRepository               10   nothing there
@@ -59,7 +59,7 @@ class Incomplete(BackupError):
 
 
 class SignInNeeded(BackupError):
-    """A destination wants a person to sign in again."""
+    """A destination or a mail server wants a person to sign in, or to sign in again."""
 
     exit_code = 4
 
