@@ -1,13 +1,16 @@
-"""The readers of sound files: they never raise, and tell the same damage whether a file comes whole or in pieces."""
+"""The readers of sound files: they never raise (a copy that cannot be made is said to be so), and tell the same damage whether a file comes whole or in pieces."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from contextlib import suppress
 
 from backup_tool.audio import Inspector, inspect, media_type_of
+from backup_tool.audio.convert import NotConverted, convert
 from tests.fuzz import Target
 from tests.generators.ogg import opus_note
-from tests.generators.sounds import amr, caf, wav
+from tests.generators.sounds import amr, caf, encoded, wav
 
 
 def _read(name: str) -> Callable[[bytes], object]:
@@ -21,6 +24,12 @@ def _read(name: str) -> Callable[[bytes], object]:
         return facts
 
     return read
+
+
+def _convert(data: bytes) -> object:
+    with suppress(NotConverted):
+        return convert(data, io.BytesIO(), "mp3")
+    return None
 
 
 def _boxes() -> bytes:
@@ -41,5 +50,9 @@ _FLAC = b"fLaC\x80\0\0\x22" + bytes(10) + b"\x0a\xc4\x42\xf0\0\0\xac\x44" + byte
 TARGETS: dict[str, Target] = {
     "ogg": (_read("note.opus"), [opus_note(1.0, seed=1), opus_note(9.0, seed=2)]),
     "mp4": (_read("note.m4a"), [_boxes()]),
+    "convert": (
+        _convert,
+        [opus_note(0.5, seed=3), wav(0.2), amr(0.2), caf(0.1), *(encoded(kind, 0.2) for kind in ("m4a", "mp3", "webm", "flac"))],
+    ),
     "others": (_read("note"), [wav(0.2), amr(0.4), caf(0.1), _MP3, _ADTS, _FLAC]),
 }
