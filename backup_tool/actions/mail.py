@@ -12,18 +12,18 @@ import msgspec
 
 from backup_tool.actions.archive import Archive, read_note
 from backup_tool.actions.converting import Scratch, made, pieces, size_of
-from backup_tool.actions.password import read_keyring, read_secret_file, run_secret_command
 from backup_tool.actions.restored import Restored, SentMail
 from backup_tool.audio.convert import Format
 from backup_tool.catalog import Entry
 from backup_tool.config import EmailSettings, Settings
+from backup_tool.credentials import configured_password
 from backup_tool.errors import BackupError, ConfigError, IntegrityError, Interrupted, Terminated
 from backup_tool.exporters.email import Attachment, Batch, address, attachment_name, batches, draft, message, room, trial
 from backup_tool.exporters.folder import TargetFolder
 from backup_tool.exporters.naming import file_suffix
 from backup_tool.exporters.sending import Sender, SmtpSender
 from backup_tool.exporters.words import tags_of
-from backup_tool.models import Note, Problem, Secret
+from backup_tool.models import Note, Problem
 from backup_tool.names import in_bytes, shown
 
 
@@ -46,8 +46,8 @@ class Mailbox:
         self._env = env
 
     def open(self) -> Sender:
-        """The way to send. Asks for the password where the settings say it is. Raises as `actions.password` does."""
-        return SmtpSender(self.settings, self.sender, _secret(self.settings, self._env))
+        """The way to send. Asks for the password where the settings say it is. Raises as `credentials` does."""
+        return SmtpSender(self.settings, self.sender, configured_password(msgspec.structs.asdict(self.settings), self._env))
 
 
 def find_mailbox(settings: Settings, env: Mapping[str, str], unsent: Path) -> Mailbox:
@@ -58,14 +58,6 @@ def find_mailbox(settings: Settings, env: Mapping[str, str], unsent: Path) -> Ma
             "write [email] with from and host (see configs/full.toml), or make a draft for your mail program: --eml note.eml",
         )
     return Mailbox(settings.email, env, unsent)
-
-
-def _secret(settings: EmailSettings, env: Mapping[str, str]) -> Secret | None:
-    if settings.password_file is not None:
-        return read_secret_file(settings.password_file, env)
-    if settings.password_command is not None:
-        return run_secret_command(settings.password_command, env)
-    return read_keyring(settings.password_keyring) if settings.password_keyring is not None else None
 
 
 def send_trial(mailbox: Mailbox, to: str | None) -> Trial:

@@ -1,4 +1,6 @@
-"""The readers of sound files: they never raise (a copy that cannot be made is said to be so), and tell the same damage whether a file comes whole or in pieces."""
+"""The readers of sound files: they never raise, and tell the same damage whether a file comes whole or in pieces.
+A copy that cannot be made is said to be so.
+"""
 
 from __future__ import annotations
 
