@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from backup_tool.errors import ConfigError, UsageError
+from backup_tool.models import RESERVED
 from backup_tool.names import folded, safe_name, shown
 
 APP = "backup-tool"
@@ -449,6 +450,8 @@ class _Table:
 
 
 def _source(table: _Table) -> SourceSpec:
+    if folded(table.name) in RESERVED:
+        raise table.error(f'no source can be called "{table.name}": the archive has something else of that name', "call it otherwise")
     values = table.read(KEYS["sources.*"], needed=("path",), at_most_one=("key_file", "key_command", "keyring"))
     return SourceSpec(name=table.name, key_files=values.pop("key_file", ()), **values)
 

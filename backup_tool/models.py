@@ -13,6 +13,14 @@ TimeFrom = Literal["message", "name", "file", "guess"]
 Damage = Literal["truncated", "crc-mismatch", "sequence-gap", "not-ogg", "empty", "hash-differs"]
 
 
+IMPORTED = "imported"
+"""The source of notes that a person put into the archive by hand: no folder, and no run looks through it. So begins their `message_id`."""
+SAVED_FILE = "saved.jsonl"
+"""The file of a snapshot that says which notes a person saved. It stands beside the folders of the sources."""
+RESERVED = (IMPORTED, SAVED_FILE)
+"""What no source may be called."""
+
+
 class Place(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where a note was seen: the source's name, and the path below that source's folder (``/`` between parts).
 

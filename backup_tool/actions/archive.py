@@ -1,5 +1,6 @@
 """Look into a repository: which snapshots make up the archive view, their catalogs, and snapshots that another program wrote.
 
+/voice-notes/saved.jsonl
 /voice-notes/<source>/catalog/<YYYY-MM>.jsonl, chats.jsonl, deleted.jsonl
 /voice-notes/<source>/notes/<chat folder>/<YYYY-MM>/<file name>
 """
@@ -19,6 +20,7 @@ from backup_tool.catalog import (
     MONTH,
     CatalogDamaged,
     Entry,
+    Marks,
     View,
     by_time,
     decode_chats,
@@ -30,7 +32,7 @@ from backup_tool.catalog import (
     time_text,
 )
 from backup_tool.errors import DamagedObject, IntegrityError, ObjectMissing, UsageError
-from backup_tool.models import Chat, Place, Problem
+from backup_tool.models import IMPORTED, SAVED_FILE, Chat, Place, Problem
 from backup_tool.names import safe_name, shown
 from backup_tool.repository import Node, Repository, Snapshot
 
@@ -85,7 +87,17 @@ def source_folders(repository: Repository, root: str) -> dict[str, SourceFolder]
 
 
 def _is_empty_archive(repository: Repository, top: str) -> bool:
-    return not repository.load_tree(top).nodes
+    """True for a snapshot of a host that has no notes of its own yet; it may have saved others'."""
+    return all(node.name == SAVED_FILE for node in repository.load_tree(top).nodes)
+
+
+def load_marks(repository: Repository, root: str, marks: Marks) -> None:
+    """Take in what a snapshot's tree says of saved notes. Raises CatalogDamaged, and what reading the repository raises."""
+    top = _child(repository, root, TOP)
+    nodes = repository.load_tree(top).nodes if top else ()
+    for node in nodes:
+        if node.name == SAVED_FILE and node.type == "file":
+            marks.load(read_node(repository, node))
 
 
 def _child(repository: Repository, tree: str, name: str) -> str | None:
@@ -154,10 +166,12 @@ class Archive:
 
     def entries(self, id_prefix: str = "") -> Iterator[Entry]:
         """Every note whose id begins so, oldest first, undated last. One snapshot with a catalog streams; several are merged in memory."""
-        joined = self._joined_chats
+        joined, saved = self._joined_chats, self.saved
         self.problems = [*map(problem_of, self.damage), *self._torn]
         self.lost = bool(self.problems)
-        yield from map(self._in_real_chat, self._entries(id_prefix)) if joined else self._entries(id_prefix)
+        for item in map(self._in_real_chat, self._entries(id_prefix)) if joined else self._entries(id_prefix):
+            item.saved = item.id in saved
+            yield item
 
     def _entries(self, id_prefix: str) -> Iterator[Entry]:
         if len(self._folders) == 1 and self._folders[0][1] is not None:
@@ -198,7 +212,8 @@ class Archive:
         """Chats that are known by their title only, by host and source, each with the id of the chat that it is: one with this title that
         the same source knows, or that had a note of it in another. A title alone says nothing across sources: everybody has a "Mama"."""
         by_title = joined_chats(self._every_chat)
-        met = {real: set(self._homes[real]) for real in by_title.values()}
+        # Into which chat a recording was put a person said, by the title that it has on that machine.
+        met = {real: {*self._homes[real], *((host, IMPORTED) for host, _ in self._homes[real])} for real in by_title.values()}
         if by_title and len(self._folders) > 1:
             for item in self._of_several_hosts():
                 if item.chat_id in met:
@@ -248,6 +263,17 @@ class Archive:
                 known.folder = known.folder or chat.folder
                 known.titles = [title for title in known.titles if title not in chat.titles] + chat.titles
         return list(merged.values())
+
+    @cached_property
+    def saved(self) -> frozenset[str]:
+        """The ids of the notes that a person saved, on whichever host. A list that is damaged is a problem of the view, no error."""
+        marks = Marks()
+        for snapshot in self.snapshots:
+            try:
+                load_marks(self.repository, snapshot.tree, marks)
+            except (CatalogDamaged, IntegrityError) as damaged:
+                self._torn.append(Problem(SAVED_FILE, damaged.message))
+        return marks.ids()
 
     def deleted(self) -> set[str]:
         """The ids that a person removed from any snapshot of the view."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from backup_tool.actions.archive import TOP, SourceFolder
 from backup_tool.actions.worker import PIECE
 from backup_tool.catalog import UNDATED, UNSORTED, Ledger, encode_chat, encode_note, name_worth, record_order
-from backup_tool.models import Chat, Note
+from backup_tool.models import SAVED_FILE, Chat, Note
 from backup_tool.names import chat_folder, folded, safe_name, told_apart
 from backup_tool.repository import Node, Repository, Writer, encode_tree
 
@@ -90,8 +90,9 @@ class Bundler:
         self._chats = chats
         self._previous = previous
 
-    def write(self, deleted: dict[str, bytes]) -> str:
-        """Write catalogs and trees; the id of the snapshot's tree. `deleted` are the `deleted.jsonl` by source, as they stand.
+    def write(self, deleted: dict[str, bytes], saved: list[bytes]) -> str:
+        """Write catalogs and trees; the id of the snapshot's tree. `deleted` are the `deleted.jsonl` by source, `saved` the lines of the
+        `saved.jsonl`, as they stand.
 
         The ledger's records are let go of as they are written: it answers no questions afterwards.
         """
@@ -103,6 +104,8 @@ class Bundler:
             if months is not None and (month := self._ledger.month(number)) in months:
                 months[month].append(number)
         nodes = [self._write_source(home, stale.get(home, {}), deleted.get(home)) for home in sorted({*stale, *self._previous})]
+        if saved:
+            nodes.append(self._file(SAVED_FILE, saved, _EPOCH))
         return self._tree([self._folder(TOP, [node for node in nodes if node])])
 
     def _write_source(self, home: str, months: dict[str, list[int]], deleted: bytes | None) -> Node | None:

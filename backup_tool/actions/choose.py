@@ -10,6 +10,7 @@ from typing import NamedTuple
 from backup_tool.actions.state import State
 from backup_tool.config import Settings, SourceSpec
 from backup_tool.errors import UsageError
+from backup_tool.models import RESERVED
 from backup_tool.names import shown
 
 
@@ -56,5 +57,6 @@ def _from_path(text: str, settings: Settings, state: State, others: Sequence[Sou
         if os.path.realpath(spec.path) == str(real):
             return spec
     # Two folders that are called alike are two sources, also where the state folder cannot remember which is which.
-    taken = {spec.name: os.path.realpath(spec.path) for spec in (*others, *settings.sources.values())}
+    # What is imported by hand must stay apart: a run would look for it in a folder of that name.
+    taken = {**dict.fromkeys(RESERVED, ""), **{spec.name: os.path.realpath(spec.path) for spec in (*others, *settings.sources.values())}}
     return SourceSpec(name=state.name_for_path(real, real.name or "source", taken), type="auto", path=path)

@@ -24,6 +24,7 @@ class Wanted(msgspec.Struct, kw_only=True):
     until: str | None = None
     kind: str | None = None
     source: list[str] = []
+    saved: bool = False
 
     def filter(self, archive: Archive) -> Filter:
         """The filter that is meant in this archive. Raises UsageError for a chat that is not there, or a time that is none."""
@@ -34,6 +35,7 @@ class Wanted(msgspec.Struct, kw_only=True):
             until=moment(self.until, last=True) if self.until else None,
             kind=_kind(self.kind),
             source=self.source,
+            ids=archive.saved if self.saved else None,
         )
 
 

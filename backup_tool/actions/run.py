@@ -15,20 +15,31 @@ from pathlib import Path
 import msgspec
 
 from backup_tool import __version__
-from backup_tool.actions.archive import SourceFolder, catalog_files, read_node, source_folders, tips
+from backup_tool.actions.archive import SourceFolder, catalog_files, load_marks, read_node, source_folders, tips
 from backup_tool.actions.bundle import Bundler, Chats
 from backup_tool.actions.deliver import Delivered, Shipping
 from backup_tool.actions.gather import Gatherer
 from backup_tool.actions.state import State, witnessed
 from backup_tool.actions.worker import Order
 from backup_tool.actions.workers import StoringWorkers
-from backup_tool.catalog import Ledger, best_titles, decode_chats, decode_deleted, decode_note, merge, name_worth, time_text
+from backup_tool.catalog import (
+    CatalogDamaged,
+    Ledger,
+    Marks,
+    best_titles,
+    decode_chats,
+    decode_deleted,
+    decode_note,
+    merge,
+    name_worth,
+    time_text,
+)
 from backup_tool.config import SourceSpec
 from backup_tool.destinations.base import Destination
 from backup_tool.destinations.delivery import Delivery
 from backup_tool.destinations.places import where, writing_folder
 from backup_tool.errors import IntegrityError, UsageError, gravest
-from backup_tool.models import Chat, Problem, Progress, Secret
+from backup_tool.models import IMPORTED, Chat, Problem, Progress, Secret
 from backup_tool.names import shown
 from backup_tool.repository import Node, Repository, Snapshot, Writer
 from backup_tool.sources import open_source
@@ -83,16 +94,20 @@ class RunPlan:
     host: str = field(default_factory=socket.gethostname)
     pack_size: int = 32 * 2**20
     verify_writes: bool = False
+    alone: bool = True
+    """Whether no other run of this machine may be at work: right for what scans sources."""
 
 
-def run(plan: RunPlan, progress: Progress) -> tuple[RunResult, int]:
+def run(plan: RunPlan, progress: Progress, kind: Callable[..., Job] | None = None) -> tuple[RunResult, int]:
     """Do it; the exit code too: 3 where something could not be read, 5 where audio is gone from the archive itself (all is in `errors`).
 
-    Raises BackupError where no snapshot could be made.
+    `kind` makes the job from what `Job` takes, where it is another than to scan the plan's sources. Raises BackupError where no snapshot
+    could be made.
     """
     started = time.monotonic()
     with ExitStack() as stack:
-        stack.enter_context(plan.state.run_lock(where(plan.destination), plan.destination.label))
+        if plan.alone or isinstance(plan.destination, Delivery):  # there is one spool on this machine
+            stack.enter_context(plan.state.run_lock(where(plan.destination), plan.destination.label))
         repository = Repository.open(plan.destination, plan.password)
         lock = stack.enter_context(repository.lock())
         plan.destination.sweep()
@@ -100,7 +115,7 @@ def run(plan: RunPlan, progress: Progress) -> tuple[RunResult, int]:
         if isinstance(plan.destination, Delivery):
             shipping = stack.enter_context(Shipping(plan.destination, repository, lock, plan.state, progress))
             shipping.begin()
-        job = _Job(plan, repository, progress, shipping)
+        job = (kind or Job)(plan, repository, progress, shipping)
         result = job.run()
         codes = [3 * bool(result.errors), IntegrityError.exit_code * bool(job.lost)]
         if shipping is not None:
@@ -110,7 +125,9 @@ def run(plan: RunPlan, progress: Progress) -> tuple[RunResult, int]:
         return result, gravest(codes)
 
 
-class _Job:
+class Job:
+    """One new snapshot of this host: what was there, and what `gather` brings in."""
+
     def __init__(self, plan: RunPlan, repository: Repository, progress: Progress, shipping: Shipping | None) -> None:
         self._plan = plan
         self._shipping = shipping
@@ -121,6 +138,7 @@ class _Job:
         self._chats = Chats()
         self._ledger.titles = self._chats.titles
         self._deleted: dict[str, bytes] = {}
+        self._saved = Marks()
         self._previous: dict[str, SourceFolder] = {}
         self._merged: set[str] = set()
         self._absent: list[Problem] = []
@@ -134,7 +152,7 @@ class _Job:
         before = self._ledger.numbers()
         self._writers.append(writer := self._writer())
         with writer:
-            gatherer = self._gather(writer)
+            gatherer = self.gather(writer)
             new = sum(number >= before for number in self._ledger)
             snapshot = self._write(writer, parent)
         if self._shipping is None:
@@ -152,12 +170,15 @@ class _Job:
 
     def _load(self) -> Snapshot | None:
         """Take in the records of this host's newest snapshot, and what other snapshots of it know more."""
-        snapshots = [one for one in self._repository.snapshots() if one.hostname == self._plan.host]
+        everyones = self._repository.snapshots()
+        snapshots = [one for one in everyones if one.hostname == self._plan.host]
         self._repository.load_index()
         if adopted := self._repository.adopt_loose_packs(lambda gone: self._lost_packs.append(Problem(gone.name, gone.message))):
             self._progress.tell(f"taken over from an interrupted run: {adopted} packs")
         with_catalog = [(one, folders) for one in tips(snapshots) if (folders := source_folders(self._repository, one.tree)) is not None]
         self._merged = {one.id for one, _ in with_catalog}
+        for one in tips(everyones):
+            self._load_marks(one)
         if not with_catalog:
             return None
         (newest, folders), *others = with_catalog
@@ -180,6 +201,15 @@ class _Job:
                     self._ledger.load(home, month, _CatalogFile(self._repository, node, data), self._is_stored)
             self._load_chats(home, folder)
 
+    def _load_marks(self, snapshot: Snapshot) -> None:
+        """What a snapshot says of saved notes. Other hosts' word is carried on, for the day when theirs are forgotten; where it cannot be
+        read, that is for them to mend."""
+        try:
+            load_marks(self._repository, snapshot.tree, self._saved)
+        except (CatalogDamaged, IntegrityError):
+            if snapshot.hostname == self._plan.host:
+                raise
+
     def _is_stored(self, blob: str) -> bool:
         return self._repository.has("data", blob)
 
@@ -201,21 +231,14 @@ class _Job:
     def _gone_for_good(self) -> set[str]:
         return {gone for data in self._deleted.values() for gone in decode_deleted(data)}
 
-    def _gather(self, writer: Writer) -> Gatherer:
+    def gather(self, writer: Writer) -> Gatherer:
+        """Take in what is to be in the snapshot."""
         names = [spec.name for spec in self._plan.sources]
         found_before, first_new = self._ledger.places(), self._ledger.numbers()
-        retired = self._ledger.places() - self._plan.known_names - set(names)
+        retired = self._ledger.places() - self._plan.known_names - {*names, IMPORTED}
         # Of two phones that know a note as well, the first in the settings (or as typed) speaks; one not in this run keeps its say.
         self._ledger.ranks = dict.fromkeys(retired, len(names)) | {name: rank for rank, name in enumerate(names)}
-        gatherer = Gatherer(
-            self._ledger,
-            writer,
-            deleted=self._gone_for_good(),
-            retired=retired,
-            now=self._now,
-            workers=self._workers(writer),
-            progress=self._progress,
-        )
+        gatherer = self._gatherer(writer, retired)
         with self._plan.state.workspace() as workspace:
             for spec in self._plan.sources:
                 spec = self._in_its_zone(spec)
@@ -237,6 +260,17 @@ class _Job:
         gatherer.mark_missing()
         self._retitle(gatherer, first_new)
         return gatherer
+
+    def _gatherer(self, writer: Writer, retired: set[str]) -> Gatherer:
+        return Gatherer(
+            self._ledger,
+            writer,
+            deleted=self._gone_for_good(),
+            retired=retired,
+            now=self._now,
+            workers=self._workers(writer),
+            progress=self._progress,
+        )
 
     def _workers(self, writer: Writer) -> Callable[[], StoringWorkers] | None:
         folder = writing_folder(self._plan.destination)
@@ -310,13 +344,14 @@ class _Job:
         self._meet()
         bundler = Bundler(self._repository, writer, self._ledger, self._chats, self._previous)
         doubtful = self._doubtful()
-        tree = bundler.write(self._deleted)
+        tree = bundler.write(self._deleted, self._saved.lines())
         writer.finish()
         self._name_lost(doubtful)
         while self._take_over_others(tree):
             self._writers.append(more := self._writer())
             with more:
-                tree = Bundler(self._repository, more, self._ledger, self._chats, self._previous).write(self._deleted)
+                bundler = Bundler(self._repository, more, self._ledger, self._chats, self._previous)
+                tree = bundler.write(self._deleted, self._saved.lines())
         if self._shipping is not None:
             self._shipping.settle()
         notes, _, size = self._ledger.totals()
@@ -344,6 +379,7 @@ class _Job:
         self._start_from(source_folders(self._repository, tree) or {})
         for one in new:
             self._merged.add(one.id)
+            self._load_marks(one)
             self._merge(source_folders(self._repository, one.tree) or {})
         self._ledger.forget(self._gone_for_good())
         return True

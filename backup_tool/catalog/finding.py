@@ -26,21 +26,33 @@ def match_chats(wanted: Iterable[str], chats: Iterable[Chat]) -> set[str | None]
     return {found for name in wanted for found in _match_chat(name, known)}
 
 
-def _match_chat(name: str, chats: list[Chat]) -> set[str | None]:
+def chats_called(name: str, chats: Iterable[Chat]) -> set[str]:
+    """The ids of the chats that a person may mean: by exact name or id, else by part of any title."""
+    chats = list(chats)
     exact = {chat.chat_id for chat in chats if name == chat.chat_id or name in chat.titles[-1:]}
     exact = exact or {chat.chat_id for chat in chats if name in chat.titles}
-    if not exact and name == UNSORTED:
+    if exact or name == UNSORTED:
+        return exact
+    return {chat.chat_id for chat in chats if any(plain(name) in plain(title) for title in chat.titles)}
+
+
+def _match_chat(name: str, chats: list[Chat]) -> set[str | None]:
+    part = chats_called(name, chats)
+    if not part and name == UNSORTED:
         return {None}
-    part = exact or {chat.chat_id for chat in chats if any(plain(name) in plain(title) for title in chat.titles)}
     if len(part) == 1:
         return set(part)
     titles = sorted({_shown_chat(chat) for chat in chats if chat.chat_id in part})
     if part:
         raise UsageError(f'{len(part)} chats match "{shown(name)}"', "name one exactly, or by its id: " + ", ".join(titles))
+    raise UsageError(f'no chat matches "{shown(name)}"', closest_chats(name, chats) or "'backup chats' lists them all")
+
+
+def closest_chats(name: str, chats: Iterable[Chat]) -> str:
+    """Words for a person who typed the name of a chat that is not there; empty where none is near."""
     spellings = {plain(title): _shown_chat(chat) for chat in chats for title in chat.titles}
     close = [spellings[near] for near in get_close_matches(plain(name), spellings, n=5, cutoff=0.5)]
-    hint = "the closest are: " + ", ".join(dict.fromkeys(close)) if close else "'backup chats' lists them all"
-    raise UsageError(f'no chat matches "{shown(name)}"', hint)
+    return "the closest are: " + ", ".join(dict.fromkeys(close)) if close else ""
 
 
 def _shown_chat(chat: Chat) -> str:
@@ -56,10 +68,13 @@ class Filter(msgspec.Struct, kw_only=True):
     until: datetime | None = None
     kind: str | None = None
     source: list[str] = []
+    ids: frozenset[str] | None = None
 
     def lets_through(self, note: Note, source: str | None) -> bool:
         """True where the note is meant. A note known by its day only counts from the start of that day to its end, local time."""
         if self.chats is not None and note.chat_id not in self.chats:
+            return False
+        if self.ids is not None and note.id not in self.ids:
             return False
         if self.kind and note.kind != self.kind:
             return False

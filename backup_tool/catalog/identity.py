@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from backup_tool.catalog.records import Known, time_of
-from backup_tool.models import Note
+from backup_tool.models import IMPORTED, Note
 from backup_tool.names import folded
 
 EXPORTED = "export:"
@@ -39,11 +39,18 @@ def message_of(note: Note | Known) -> tuple[str, str] | None:
     return (note.chat_id, note.message_id) if note.chat_id is not None and note.message_id is not None else None
 
 
+def is_imported(note: Note) -> bool:
+    """True for a recording that a person put into a chat, as long as no message is known to be it."""
+    return (note.message_id or "").startswith(IMPORTED + ":")
+
+
 def standing(note: Note) -> int:
-    """How well a record is known: 3 by its message, 2 by its chat and moment, 1 by its chat and a moment that may be hours off, 0 by its
-    file alone."""
+    """How well a record is known: 3 by its message, 2 by its chat and moment, 1 by its chat and a moment that may be hours off, or
+    by whoever put it there, 0 by its file alone."""
     if note.chat_id is None:
         return 0
+    if is_imported(note):
+        return 1
     if note.message_id is not None:
         return 3
     if note.sent_at_from == "message":
@@ -60,12 +67,14 @@ def is_one(known: Note, note: Note, titles: Titles = lambda chat_id: ()) -> bool
     """True where a note is the one of a record that is known as well or better. Of the same audio (equal ids); messages are not asked here.
 
     Without chat and moment: a name of the file agrees, or the chat does. With them: chat and moment agree; a moment that may be hours off,
-    or of a file whose name agrees too, may be read in another time zone.
+    or of a file whose name agrees too, may be read in another time zone. What a person put into a chat is whatever note the chat has of it.
     """
     better, lesser = standing(known), standing(note)
     if lesser == 0:
         same_name = not names_of(known).isdisjoint(names_of(note))
         return same_name or (better > 0 and note.chat_id is not None and chats_agree(known, note, titles, surely=True))
+    if is_imported(note) or is_imported(known):
+        return chats_agree(known, note, titles, surely=True)
     if not chats_agree(known, note, titles):
         return False
     if better == lesser:

@@ -8,6 +8,7 @@ from backup_tool.catalog.identity import (
     EXPORTED,
     better_title,
     chats_agree,
+    is_imported,
     name_worth,
     same_moment,
     same_person_elsewhere,
@@ -74,7 +75,16 @@ def _learn_chat(note: Note, new: Note, ahead: int, prevails: bool) -> None:
         return
     if gain > 0 or (gain == 0 and prevails):
         note.chat_id = new.chat_id
-    note.message_id = note.message_id if new.message_id is None else new.message_id
+    note.message_id = _message_id(note, new, ahead)
+
+
+def _message_id(note: Note, new: Note, ahead: int) -> str | None:
+    """The messenger's id, whoever says it. That a person put a recording into a chat counts until a store is known to have it there."""
+    if is_imported(new):
+        return new.message_id if is_imported(note) or (ahead > 0 and note.message_id is None) else note.message_id
+    if is_imported(note) and ahead > 0:
+        return new.message_id
+    return note.message_id if new.message_id is None else new.message_id
 
 
 def _learn_sender(note: Note, new: Note, prevails: bool) -> None:

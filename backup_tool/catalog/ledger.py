@@ -14,6 +14,7 @@ from backup_tool.catalog.identity import (
     EXPORTED,
     Titles,
     file_name,
+    is_imported,
     is_one,
     message_of,
     name_worth,
@@ -400,7 +401,7 @@ def _without_taken_message(ledger: Ledger, note: Note) -> Note:
 
 def _records_of(ledger: Ledger, group: dict[int, Note], note: Note, *, alone: bool, merging: bool = False) -> list[int]:
     """Which of the records of this audio the note is; one that is known less well becomes it."""
-    if message_of(note):
+    if message_of(note) and not is_imported(note):
         same = [number for number, known in group.items() if message_of(known) == message_of(note)]
         if not same:
             same = [number for number, known in group.items() if same_person_elsewhere(known, note)]
@@ -441,7 +442,7 @@ def _share_place(known: Note, note: Note) -> bool:
 def _is_known_as(known: Note, note: Note, titles: Titles, *, alone: bool) -> bool:
     if standing(known) < standing(note):
         return False
-    if alone and standing(note) and _share_place(known, note):
+    if alone and standing(note) and not is_imported(note) and _share_place(known, note):
         return True
     return is_one(known, note, titles)
 

@@ -11,6 +11,7 @@ from backup_tool.catalog.identity import (
     WHATSAPP,
     Titles,
     file_name,
+    is_imported,
     is_one,
     message_of,
     name_worth,
@@ -32,6 +33,8 @@ class Entry(Note, kw_only=True):
     source: str | None = None
     host: str | None = None
     hosts: list[str] = []  # noqa: RUF012 (each struct gets its own)
+    saved: bool | None = None
+    """Whether a person saved it; None outside an archive, where nobody could."""
 
 
 entry_decoder = msgspec.json.Decoder(Entry)
@@ -81,7 +84,7 @@ class View:
         return merged
 
     def _entries_of(self, merged: list[Entry], item: Entry) -> list[int]:
-        if message_of(item) is None:
+        if message_of(item) is None or is_imported(item):
             apart = {n for n, known in enumerate(merged) if not set(known.hosts).isdisjoint(item.hosts) and side_by_side(known, item)}
             free = [(n, known) for n, known in enumerate(merged) if n not in apart]
             same = [n for n, known in free if is_one(known, item, self._titles)]

@@ -20,16 +20,18 @@ def list_(
     until: options.Until = None,
     kind: options.Kind = None,
     source: options.SourceOption = None,
+    saved: options.Saved = False,
     snapshot: options.SnapshotOption = None,
 ) -> int:
     """List the notes in the archive, oldest first.
 
     backup list --chat family --since 30d
+    backup list --saved
     """
     from backup_tool.actions.find import Wanted, find
 
     archive = session.archive(snapshot)
-    wanted = Wanted(chat=chat or [], sender=sender or [], since=since, until=until, kind=kind, source=source or [])
+    wanted = Wanted(chat=chat or [], sender=sender or [], since=since, until=until, kind=kind, source=source or [], saved=saved)
     session.result(found := find(archive, wanted), lambda: tell_notes(found))
     return session.left_out(archive)
 
@@ -58,9 +60,20 @@ def _row(item: "Entry") -> list[str]:
         item.kind,
         item.chat or "unsorted",
         "me" if item.from_me else item.sender or "-",
-        "gone" if item.missing_since else item.damaged or "",
+        ", ".join(_marks(item)),
         item.title or "",
     ]
+
+
+def _marks(item: "Entry") -> "Iterator[str]":
+    if item.missing_since:
+        yield "gone"
+    if item.damaged and not item.missing_since:
+        yield item.damaged
+    if item.saved:
+        yield "saved"
+    if item.starred:
+        yield "starred"
 
 
 def _tell_page(page: list[list[str]], *, with_head: bool) -> None:

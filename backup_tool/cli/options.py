@@ -22,6 +22,7 @@ Sender = Annotated[list[str] | None, typer.Option("--sender", metavar="NAME", he
 Since = Annotated[str | None, typer.Option("--since", metavar="WHEN", help="From this day or time on: 2026-03-01, 2026-03-01T18:30, 30d.")]
 Until = Annotated[str | None, typer.Option("--until", metavar="WHEN", help="Up to this day or time, inclusive.")]
 Kind = Annotated[str | None, typer.Option("--kind", metavar="KIND", help="voice, audio or video.")]
+Saved = Annotated[bool, typer.Option("--saved", help="Only notes that you saved.")]
 SnapshotOption = Annotated[
     str | None, typer.Option("--snapshot", metavar="ID", help="Look at one snapshot: a prefix of its id, or latest.")
 ]

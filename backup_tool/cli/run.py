@@ -1,12 +1,18 @@
 """`backup run`: the nightly job."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from backup_tool.cli import console, options
 from backup_tool.cli.app import verb
 from backup_tool.cli.session import Session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from backup_tool.actions.deliver import Delivered
+    from backup_tool.actions.run import RunPlan
 
 
 @verb()
@@ -24,25 +30,12 @@ def run(
     backup run ~/phone/WhatsApp --repo /mnt/usb/voice-notes
     backup run                      (everything in the settings file, to every destination)
     """
-    from backup_tool.actions.run import RunPlan
     from backup_tool.actions.run import run as carry_out
 
     session.limit_upload(limit_upload)
     chosen = session.chosen([*(sources or []), *(source or [])])
-    settings = session.settings.repository
-    plan = RunPlan(
-        sources=chosen.sources,
-        typed=chosen.typed,
-        unlock=session.keys(key_file),
-        known_names=set(session.settings.sources) | session.state.names_in_use(spec.path for spec in session.settings.sources.values()),
-        destination=session.place(session.delivery),
-        destination_name=session.spec.name,
-        password=session.password(),
-        state=session.state,
-        host=session.host,
-        pack_size=settings.pack_size,
-        verify_writes=settings.verify_writes,
-    )
+    plan = plan_of(session)
+    plan.sources, plan.typed, plan.unlock = chosen.sources, chosen.typed, session.keys(key_file)
     done, code = carry_out(plan, session.progress)
     console.problems(done.errors)
     told = [f"{console.count(done.new, 'new note')}", f"{done.unchanged:,} unchanged"]
@@ -56,9 +49,33 @@ def run(
     told += [f"{number:,} {what}" for what, number in (("damaged", done.damaged), ("unreadable", done.unreadable)) if number]
     line = f"{', '.join(told)}; {console.size(done.bytes_added)} added, snapshot {done.snapshot[:8]}, {done.seconds:.1f} s"
     session.result(done, lambda: print(line))
-    for one in done.destinations:
-        if one.error is not None:
-            session.progress.warn(console.undelivered(one.name, one.status, one.error))
+    tell_undelivered(session, done.destinations)
     if session.settings.retention:
         session.progress.warn("[retention] is not applied by this version: no snapshot is forgotten")
     return code
+
+
+def tell_undelivered(session: Session, destinations: "Sequence[Delivered]") -> None:
+    """Name the destinations that a new snapshot did not arrive at."""
+    for one in destinations:
+        if one.error is not None:
+            session.progress.warn(console.undelivered(one.name, one.status, one.error))
+
+
+def plan_of(session: Session) -> "RunPlan":
+    """What every verb that writes a snapshot starts from: where to, under which name, with which settings; no sources yet."""
+    from backup_tool.actions.run import RunPlan
+
+    settings = session.settings.repository
+    return RunPlan(
+        sources=[],
+        typed=set(),
+        known_names=set(session.settings.sources) | session.state.names_in_use(spec.path for spec in session.settings.sources.values()),
+        destination=session.place(session.delivery),
+        destination_name=session.spec.name,
+        password=session.password(),
+        state=session.state,
+        host=session.host,
+        pack_size=settings.pack_size,
+        verify_writes=settings.verify_writes,
+    )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from tests.generators.sounds import wav
 from tests.parts import needs
 from tests.reliability.kills import MANY, campaign, kill_worker, look_whole
 from tests.reliability.world import files, hashes, new_world
@@ -69,3 +71,30 @@ def test_the_remains_of_a_killed_restore_are_removed_and_nothing_else(tmp_path: 
     world.backup("restore", "--to", target)
     assert not begun.exists()
     assert hashes(target) == world.notes() + Counter([sha(b"mine")])
+
+
+def test_killed_imports_and_saves_lose_nothing(tmp_path: Path) -> None:
+    """Whenever an import or a save is killed, what was there stays whole, and the same command typed again completes it."""
+    seeded = random.Random(SEED)
+    world = new_world(tmp_path / "w", 6)
+    world.backup("run")
+    phone = [note["id"] for note in world.documents("list")]
+    memos = [tmp_path / f"memo {number}.wav" for number in range(12)]
+    for memo in memos:
+        memo.write_bytes(wav(20.0) + seeded.randbytes(100))
+    ours, takes = Counter(sha(memo.read_bytes()) for memo in memos), {"import": 1.0, "save": 0.5}
+    for number in range(6):
+        verb = ("import", "save")[number % 2]
+        words = [*memos[: 4 + 4 * (number // 2)], "--chat", "Family"] if verb == "import" else [phone[number]]
+        running = world.start(verb, *map(str, words))
+        time.sleep(seeded.uniform(0, takes[verb]))
+        running.kill()
+        running.wait()
+        world.restic("check", "--no-lock")
+        takes[verb] = world.backup(verb, *map(str, words)).seconds
+    assert world.restored("out") == world.notes() + ours
+    assert {note["id"] for note in world.documents("list", "--saved")} == set(phone[1:6:2])
+    world.backup("run")
+    assert world.leftovers() == []
+    assert world.stored_twice() == 0
+    world.restic("check", "--read-data")

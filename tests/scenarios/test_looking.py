@@ -14,7 +14,7 @@ from tests.scenarios.album import MUELLER, ZOE, Album
 RECORD = [
     "id", "blobs", "size", "media_type", "kind", "chat", "chat_id", "message_id", "sender", "sender_id", "from_me", "sent_at",
     "sent_at_from", "zone", "duration", "starred", "forwarded", "transcript", "title", "original_path", "mtime_ns", "path", "found",
-    "first_seen", "missing_since", "damaged", "source", "host", "hosts",
+    "first_seen", "missing_since", "damaged", "source", "host", "hosts", "saved",
 ]  # fmt: skip
 IN_ORDER = ["zoe", "ben", "mine", "keys", "found", "twin", "other twin", "cut", "video", "memo"]
 FAMILYS, ANNAS = ["zoe", "ben", "mine"], ["twin", "other twin", "cut", "video"]
@@ -36,7 +36,7 @@ def test_a_record_tells_everything_that_is_known(album: Album) -> None:
         "starred": True, "forwarded": False, "transcript": None, "title": None, "original_path": made.original_path,
         "mtime_ns": made.location.stat().st_mtime_ns,
         "found": [{"source": "phone", "path": made.location.relative_to(album.world.folder / "phone").as_posix()}],
-        "missing_since": None, "damaged": None, "source": "phone", "host": host, "hosts": [host],
+        "missing_since": None, "damaged": None, "source": "phone", "host": host, "hosts": [host], "saved": False,
     }  # fmt: skip
 
 
@@ -180,7 +180,7 @@ def test_a_scan_tells_what_a_run_would_find_and_writes_nothing(album: Album) -> 
         assert [record["original_path"] for record in records] == list(archived)
         for record in records:
             known = archived[record["original_path"]]
-            only_stored = {"path", "first_seen"} if option else {"path", "first_seen", "id", "blobs"}
+            only_stored = {"path", "first_seen", "saved", *([] if option else ["id", "blobs"])}
             assert list(record) == RECORD
             assert {key for key in record if record[key] != known[key]} == only_stored
             assert {record[key] for key in only_stored} == {None}
