@@ -25,6 +25,10 @@ _UNSHOWN = re.compile(
 )
 
 
+# What no name can hold on FAT, exFAT or the storage of a phone, and what must not be shown.
+_NOT_KEPT = re.compile(rf'[\\/:*?"<>|]|{_UNSHOWN.pattern}')
+
+
 def safe_name(text: str, limit: int = _LIMIT) -> str:
     """A file or folder name made from an outside name: NFC, letters, marks, numbers, space and ``-_.()+@``; anything else ``_``.
 
@@ -40,6 +44,20 @@ def safe_name(text: str, limit: int = _LIMIT) -> str:
     if _RESERVED.fullmatch(kept):
         kept = "_" + kept
     return kept or "_"
+
+
+def kept_name(text: str) -> str:
+    """A file name as it was, to be found again by a program that knows it so; as `safe_name` where it could steer a terminal, hide, be
+    taken for an option, or not stand on disks that people carry."""
+    if _PLAIN.fullmatch(text) and len(text) <= _LIMIT and not _RESERVED.fullmatch(text):
+        return text
+    bad = (
+        _NOT_KEPT.search(text)
+        or text[:1] in ("", "-", ".", "~", " ")
+        or text[-1:] in (".", " ")
+        or len(text.encode("utf-8", "replace")) > 255
+    )
+    return safe_name(text) if bad or _RESERVED.fullmatch(text) else text
 
 
 def _shorten(name: str, limit: int) -> str:
@@ -102,9 +120,16 @@ def path_text(raw: bytes) -> str:
     return raw.decode("utf-8", "backslashreplace")
 
 
-def on_one_line(text: str, limit: int = 120) -> str:
-    """Outside text as one line for people: without controls, line separators, and what turns the reading direction; cut at `limit`."""
+def on_one_line(text: str, limit: int = 120, *, keep: str = "") -> str:
+    """Outside text as one line for people: without controls, line separators, and what turns the reading direction; cut at `limit`.
+
+    Signs in `keep` stay.
+    """
     if text.isascii() and text.isprintable():
         return " ".join(text.split())[:limit]
-    kept = (" " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c for c in text if unicodedata.category(c) not in ("Cf", "Cs"))
+    kept = (
+        " " if unicodedata.category(c) in ("Cc", "Zl", "Zp") else c
+        for c in text
+        if c in keep or unicodedata.category(c) not in ("Cf", "Cs")
+    )
     return " ".join("".join(kept).split())[:limit]

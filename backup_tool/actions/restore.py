@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import cast
 
 from backup_tool.actions.archive import Archive, read_note, stored_size
 from backup_tool.actions.converting import copy_order, give_copy, mark_of
 from backup_tool.actions.find import Wanted
+from backup_tool.actions.layout import OriginalLayout
 from backup_tool.actions.restored import Restored
 from backup_tool.actions.worker import DamagedFile, FileToWrite, GiveBack, Order, RefusedFile, Reply, WrittenFile, write_files
 from backup_tool.actions.workers import COUNT, MANY_BYTES, MANY_COPIES, MANY_FILES, Workers
@@ -21,7 +23,7 @@ from backup_tool.catalog import Entry, time_ns
 from backup_tool.destinations.places import folder_of
 from backup_tool.errors import IntegrityError, UsageError
 from backup_tool.exporters.folder import Refused, TargetFolder, Written
-from backup_tool.exporters.naming import RestoredNames, original_parts
+from backup_tool.exporters.naming import RestoredNames
 from backup_tool.models import Problem, Progress
 from backup_tool.names import shown
 from backup_tool.repository import ReadRequest
@@ -43,16 +45,21 @@ def restore(
         raise UsageError(f'"{shown(layout)}" is not a layout', "layouts are chat and original")
     if layout == "original" and wanted_format is not None:
         raise UsageError("the phone's own layout has the phone's own files", "leave out --format, or --layout original")
-    chosen, names = _choose(archive, wanted, None if wanted_format is None else f".{wanted_format}")
+    suffix = None if wanted_format is None else f".{wanted_format}"
+    chosen, names = _choose(archive, wanted, OriginalLayout if layout == "original" else partial(RestoredNames, suffix=suffix))
     done = Restored()
     for problem in archive.problems:
         done.left_out(problem, 3)
     if archive.lost:
         done.codes.add(IntegrityError.exit_code)
-    jobs = [_Job(item, names.of(item) if layout == "chat" else original_parts(item)) for item in chosen]
+    if isinstance(names, OriginalLayout) and (seconds := sum(map(names.is_second, chosen))):
+        others = "1 note" if seconds == 1 else f"{seconds:,} notes"
+        progress.warn(f"{others} had a file name on the phone that another one has now: digits of the id were put into the name")
+    jobs = [_Job(item, names.of(item)) for item in chosen]
     if dry_run:
         for job in jobs:
             done.took(job.item, Written(str(to.joinpath(*job.parts)), "written"), job.name)
+        done.files.sort(key=lambda file: file.path)
         return done
     existed = os.path.exists(to)
     with TargetFolder(to) as target:
@@ -61,7 +68,10 @@ def restore(
     return done
 
 
-def _choose(archive: Archive, wanted: Wanted, suffix: str | None) -> tuple[list[Entry], RestoredNames]:
+_Names = RestoredNames | OriginalLayout
+
+
+def _choose(archive: Archive, wanted: Wanted, naming: Callable[[Iterable[Entry]], _Names]) -> tuple[list[Entry], _Names]:
     """The notes asked for, and the names of all: two notes of one name are told apart whatever part of them is restored."""
     chosen: list[Entry] = []
     chosen_by = wanted.filter(archive)
@@ -72,7 +82,8 @@ def _choose(archive: Archive, wanted: Wanted, suffix: str | None) -> tuple[list[
                 chosen.append(item)
             yield item
 
-    return chosen, RestoredNames(all_notes(), suffix=suffix)
+    names = naming(all_notes())
+    return chosen, names
 
 
 @dataclass(slots=True)

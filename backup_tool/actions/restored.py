@@ -39,6 +39,8 @@ class Restored:
     files: list[RestoredFile] = field(default_factory=list)
     errors: list[Problem] = field(default_factory=list)
     same: int = 0
+    written: list[tuple[Entry, str]] = field(default_factory=list)
+    """Each note that was given back, and where it is now."""
     codes: set[int] = field(default_factory=set)
     mails: list[SentMail] = field(default_factory=list)
     _given: set[str | None] = field(default_factory=set)
@@ -60,6 +62,7 @@ class Restored:
         self.bytes += item.size or 0
         self.same += written.status == "same"
         self.files.append(RestoredFile(item.id or "", written.path))
+        self.written.append((item, written.path))
         if written.status == "renamed":
             self.left_out(Problem(name, f"another file has this name: written as {os.path.basename(written.path)}"), 3)
         if reason:

@@ -21,6 +21,7 @@ def restore(
     until: options.Until = None,
     kind: options.Kind = None,
     source: options.SourceOption = None,
+    saved: options.Saved = False,
     snapshot: options.SnapshotOption = None,
     layout: Annotated[str, typer.Option("--layout", metavar="LAYOUT", help="chat, or original: the phone's own folders.")] = "chat",
     format_: options.Format = None,
@@ -35,7 +36,7 @@ def restore(
     from backup_tool.actions.restore import restore as give_back
 
     archive = session.archive(snapshot)
-    wanted = Wanted(chat=chat or [], sender=sender or [], since=since, until=until, kind=kind, source=source or [])
+    wanted = Wanted(chat=chat or [], sender=sender or [], since=since, until=until, kind=kind, source=source or [], saved=saved)
     to = Path(options.home(str(to)) or to)
     done = give_back(
         archive, wanted, to, session.progress, layout=layout, format=format_ or "original", overwrite=overwrite, dry_run=dry_run

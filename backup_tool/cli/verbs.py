@@ -6,8 +6,8 @@ from importlib import import_module
 
 _FILES = {
     "init": "init", "run": "run", "sync": "sync", "scan": "scan", "chats": "chats", "list": "list_", "search": "search",
-    "restore": "restore", "extract": "extract", "email": "email", "snapshots": "snapshots", "check": "check", "unlock": "unlock",
-    "config": "config", "demo": "demo",
+    "restore": "restore", "extract": "extract", "email": "email", "export": "export", "import": "import_", "save": "save",
+    "unsave": "save", "snapshots": "snapshots", "check": "check", "unlock": "unlock", "config": "config", "demo": "demo",
 }  # fmt: skip
 
 

@@ -41,12 +41,6 @@ def restored_name(note: Note, zone: tzinfo | None = None, suffix: str | None = N
     return folder_name(note.chat), _stem(note, zone) + (file_suffix(note) if suffix is None else suffix)
 
 
-def original_parts(note: Note) -> tuple[str, ...]:
-    """The phone's own path of a note, part by part, each made a safe name. A note that never had one is named as by `restored_name`."""
-    parts = [part for part in (note.original_path or "").split("/") if part not in ("", ".")]
-    return tuple(map(_clean_part, parts)) if parts else restored_name(note)
-
-
 class RestoredNames:
     """The names of all notes of an archive view: those that would be equal are told apart, whatever part of them is then restored.
 

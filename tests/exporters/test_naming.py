@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backup_tool.exporters.naming import RestoredNames, file_suffix, local_time, original_parts, restored_name
+from backup_tool.exporters.naming import RestoredNames, file_suffix, local_time, restored_name
 from backup_tool.models import Note
 from backup_tool.names import folded
 
@@ -77,7 +77,7 @@ def test_hostile_names_stay_inside(text: str) -> None:
     """Whatever a chat, sender or path is called, each part is one visible, ordinary file name."""
     made = note(chat=text, sender=text, original_path=f"{text}/x.opus", message_id=text)
     names = RestoredNames([made, made], EAST)
-    for part in (*restored_name(made, EAST), *names.of(made), *original_parts(made)):
+    for part in (*restored_name(made, EAST), *names.of(made)):
         assert part
         assert part not in (".", "..")
         assert part[0] not in "-."
@@ -91,7 +91,7 @@ def test_hostile_names_stay_inside(text: str) -> None:
 @given(st.text(), st.text(), st.text())
 def test_any_text_makes_a_name(chat: str, sender: str, path: str) -> None:
     """No text at all breaks the naming of a note."""
-    for part in (*restored_name(note(chat=chat, sender=sender, original_path=path), EAST), *original_parts(note(original_path=path))):
+    for part in restored_name(note(chat=chat, sender=sender, original_path=path), EAST):
         assert part
         assert len(part.encode()) <= 200
         assert not set(part) & set("/\\\0\n")
@@ -189,10 +189,3 @@ def test_telling_many_notes_apart_needs_little_memory() -> None:
     assert names.of(note())[0] == "Family"
     assert peak < 20_000 * 100
     assert kept < 20_000 * 20
-
-
-def test_the_original_layout_is_the_phones_own_path() -> None:
-    """`--layout original` gives back the folders of the phone; a note that never had a path is named by chat and time."""
-    assert original_parts(note()) == ("Media", "WhatsApp Voice Notes", "202610", "PTT-20260303-WA0001.opus")
-    assert original_parts(note(original_path="/a/../b//./c.opus")) == ("a", "_", "b", "c.opus")
-    assert original_parts(note(original_path=None)) == restored_name(note(original_path=None))

@@ -71,6 +71,32 @@ def test_the_original_layout_is_the_phones_own(album: Album, here: World) -> Non
     assert tree(here.folder / "phone") == {made.original_path: made.data for made in notes}
 
 
+def test_the_phones_tree_is_completed_and_replaces_nothing(album: Album, here: World) -> None:
+    """Doing it again writes what is missing; another file of that name stays, with exit code 3. --dry-run shows the tree."""
+    words = ("restore", "--layout", "original", "--source", "phone", "--to", "phone")
+    shown = here.backup(*words, "--dry-run").text.splitlines()
+    made = {f"phone/{made.original_path}": made for name, made in album.made.items() if name != "memo"}
+    assert shown[:-1] == sorted(made)
+    here.backup(*words)
+    for path, note in made.items():
+        assert (here.folder / path).stat().st_mtime_ns // 10**6 == round(note.sent.timestamp() * 1000)
+    lost, other, *_ = (here.folder / path for path in sorted(made))
+    lost.unlink()
+    other.write_bytes(b"recorded since")
+    ended = here.backup(*words, code=3)
+    assert "another file has this name" in ended.told
+    assert lost.read_bytes() == made[str(lost.relative_to(here.folder))].data
+    assert other.read_bytes() == b"recorded since"
+    assert other.with_name(f"{other.stem} (2){other.suffix}").read_bytes() == made[str(other.relative_to(here.folder))].data
+
+
+def test_everything_in_the_phones_layout_keeps_the_phone_apart(album: Album, here: World) -> None:
+    """What never was on the phone stands beside its tree, below the name of its source."""
+    here.backup("restore", "--layout", "original", "--to", "all")
+    assert sorted(path.name for path in (here.folder / "all").iterdir()) == ["Media", "memos"]
+    assert (here.folder / "all/memos/Café.wav").read_bytes() == album.made["memo"].data
+
+
 def test_a_second_restore_finds_everything_there_and_completes_what_is_missing(album: Album, here: World) -> None:
     """Doing it again writes nothing again; a file that was lost meanwhile is written."""
     here.backup("restore", "--chat", "Family", "--to", "out")
