@@ -140,7 +140,7 @@ def test_a_mail_draft_has_only_its_own_headers(world: World, records: Any) -> No
         assert {header.lower() for header in message} == {"x-unsent", "subject", "mime-version", "content-type"}
         assert not RAW.search(message["Subject"])
         [attached] = message.iter_attachments()
-        assert re.fullmatch(r"[a-z0-9_-]+\.opus", attached.get_filename() or "")
+        assert re.fullmatch(r"[a-z0-9_-]+\.(mp3|opus)", attached.get_filename() or "")
 
 
 def test_an_extracted_note_lies_where_it_was_asked_for(world: World, records: Any) -> None:

@@ -139,7 +139,7 @@ def test_filters_let_through_exactly_what_was_asked_for(album: Album, filters: s
         (("extract", "abc"), ["is not the id of a note", "4 or more"]),
         (("extract", "latest", "--sender", "nobody"), ["no note is there", "filters"]),
         (("restore", "--layout", "flat"), ["is not a layout", "chat and original"]),
-        (("restore", "--format", "mp3"), ["not as mp3", "--format original"]),
+        (("restore", "--format", "flac"), ['"flac" is not a format', "original, ogg, mp3, m4a, wav"]),
         (("list", "--colour"), ["no such option", "--help"]),
     ],
 )
