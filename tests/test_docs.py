@@ -19,7 +19,18 @@ from backup_tool.models import Note
 
 ROOT = Path(__file__).parent.parent
 PAPERS = sorted([*ROOT.glob("*.md"), *(ROOT / "configs").glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-SHARED = {"--repo", "--password-file", "--password-command", "--config", "--json", "--quiet", "--verbose", "--debug", "--help"}
+SHARED = {
+    "--repo",
+    "--password-file",
+    "--password-command",
+    "--config",
+    "--no-cache",
+    "--json",
+    "--quiet",
+    "--verbose",
+    "--debug",
+    "--help",
+}
 
 
 def name_of(path: Path) -> str:

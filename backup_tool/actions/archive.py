@@ -34,7 +34,7 @@ from backup_tool.catalog import (
 from backup_tool.errors import DamagedObject, IntegrityError, ObjectMissing, UsageError
 from backup_tool.models import IMPORTED, SAVED_FILE, Chat, Place, Problem
 from backup_tool.names import safe_name, shown
-from backup_tool.repository import Node, Repository, Snapshot
+from backup_tool.repository import Node, Repository, Snapshot, short_id
 
 TOP = "voice-notes"
 FOREIGN = "restic"
@@ -123,8 +123,8 @@ def tips(snapshots: list[Snapshot]) -> list[Snapshot]:
     That is every snapshot from which no other of its host descends: right even where a clock went backwards. A rewritten snapshot
     is found by the id it had first.
     """
-    parents = {(snapshot.hostname, snapshot.parent) for snapshot in snapshots if snapshot.parent}
-    ends = [one for one in snapshots if (one.hostname, one.id) not in parents and (one.hostname, one.original) not in parents]
+    above = {(one.hostname, id) for one in snapshots for id in [short_id(one.parent or ""), *(one.ancestors or ())] if id}
+    ends = [one for one in snapshots if not {(one.hostname, short_id(id)) for id in (one.id, one.original) if id} & above]
     return sorted(ends, key=lambda snapshot: snapshot.when(), reverse=True)
 
 
@@ -151,7 +151,7 @@ class Archive:
         self.repository = repository
         self.damage: list[DamagedObject] = []
         """Snapshots and index files that cannot be read. What others know of the notes is the view all the same."""
-        snapshots = repository.snapshots(self.damage.append)
+        snapshots = (repository.newest_snapshots if snapshot is None else repository.snapshots)(self.damage.append)
         self._refuse_damaged(snapshot, any_left=bool(snapshots))
         self.snapshots = tips(snapshots) if snapshot is None else [find_snapshot(snapshots, snapshot)]
         repository.load_index(self.damage.append)

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from backup_tool.actions.archive import TOP, SourceFolder
+from backup_tool.actions.together import MOST_CATALOG_PACKS, MOST_TREE_PACKS, keep_together
 from backup_tool.actions.worker import PIECE
 from backup_tool.catalog import UNDATED, UNSORTED, Ledger, encode_chat, encode_note, name_worth, record_order
 from backup_tool.models import SAVED_FILE, Chat, Note
@@ -89,6 +90,9 @@ class Bundler:
         self._ledger = ledger
         self._chats = chats
         self._previous = previous
+        self._way: dict[str, bytes] = {}
+        """The trees on the way to the catalogs, by their ids."""
+        self._catalogs: list[str] = []
 
     def write(self, deleted: dict[str, bytes], saved: list[bytes]) -> str:
         """Write catalogs and trees; the id of the snapshot's tree. `deleted` are the `deleted.jsonl` by source, `saved` the lines of the
@@ -106,7 +110,10 @@ class Bundler:
         nodes = [self._write_source(home, stale.get(home, {}), deleted.get(home)) for home in sorted({*stale, *self._previous})]
         if saved:
             nodes.append(self._file(SAVED_FILE, saved, _EPOCH))
-        return self._tree([self._folder(TOP, [node for node in nodes if node])])
+        tree = self._tree([self._way_folder(TOP, [node for node in nodes if node])], on_the_way=True)
+        keep_together(self._repository, self._writer, "tree", self._way, MOST_TREE_PACKS, self._way)
+        keep_together(self._repository, self._writer, "catalog", self._catalogs, MOST_CATALOG_PACKS)
+        return tree
 
     def _write_source(self, home: str, months: dict[str, list[int]], deleted: bytes | None) -> Node | None:
         before = self._previous.get(home, SourceFolder())
@@ -126,7 +133,8 @@ class Bundler:
         notes = self._write_chats(before.notes, by_chat)
         if not catalog and not notes:
             return None
-        return self._folder(safe_name(home), [self._folder("catalog", catalog.values()), self._folder("notes", notes)])
+        self._catalogs += [blob for node in catalog.values() for blob in node.content or ()]
+        return self._way_folder(safe_name(home), [self._way_folder("catalog", catalog.values()), self._way_folder("notes", notes)])
 
     def _write_month(self, home: str, month: str, numbers: list[int], by_chat: dict[str, dict[str, Node | None]]) -> Node:
         """Write one month's catalog file, and the folder of each chat in which something of that month changed."""
@@ -185,14 +193,21 @@ class Bundler:
         pieces = [data[start : start + PIECE] for start in range(0, len(data), PIECE)]
         return Node.file(name, len(data), [self._writer.add("catalog", piece)[0] for piece in pieces], mtime)
 
-    def _folder(self, name: str, nodes: Iterable[Node]) -> Node:
+    def _folder(self, name: str, nodes: Iterable[Node], *, on_the_way: bool = False) -> Node:
         inside = list(nodes)
         # Without its "Z" such a time sorts as text: a fraction comes after the whole second.
         newest = max((node.mtime[:-1] for node in inside if node.mtime.endswith("Z")), default=_EPOCH[:-1])
-        return Node.folder(name, self._tree(inside), newest + "Z")
+        return Node.folder(name, self._tree(inside, on_the_way=on_the_way), newest + "Z")
 
-    def _tree(self, nodes: Iterable[Node]) -> str:
-        return self._writer.add("tree", encode_tree(nodes))[0]
+    def _way_folder(self, name: str, nodes: Iterable[Node]) -> Node:
+        return self._folder(name, nodes, on_the_way=True)
+
+    def _tree(self, nodes: Iterable[Node], *, on_the_way: bool = False) -> str:
+        blob = encode_tree(nodes)
+        id = self._writer.add("tree", blob)[0]
+        if on_the_way:
+            self._way[id] = blob
+        return id
 
 
 def _part(path: str) -> tuple[str, str]:

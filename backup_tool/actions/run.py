@@ -41,7 +41,7 @@ from backup_tool.destinations.places import where, writing_folder
 from backup_tool.errors import IntegrityError, UsageError, gravest
 from backup_tool.models import IMPORTED, Chat, Problem, Progress, Secret
 from backup_tool.names import shown
-from backup_tool.repository import Node, Repository, Snapshot, Writer
+from backup_tool.repository import Node, Repository, Snapshot, Writer, ancestry
 from backup_tool.sources import open_source
 from backup_tool.sources.base import Unlock
 from backup_tool.sources.filenames import zone_for, zone_named
@@ -143,6 +143,7 @@ class Job:
         self._merged: set[str] = set()
         self._absent: list[Problem] = []
         self._writers: list[Writer] = []
+        self._seen: list[Snapshot] = []
         self._lost_packs: list[Problem] = []
         self.lost: list[Problem] = []
         """What is gone from the archive: packs, and the notes of which nobody has the audio any more."""
@@ -165,16 +166,17 @@ class Job:
     def _remember(self) -> None:
         """What this run saw, so that `check` can tell what disappears; one that is gone already stays remembered until a person says so."""
         state, repository = self._plan.state, self._repository
-        copy = witnessed(repository)
-        state.remember_snapshots(copy, {**state.witness(copy), **{one.id: one.time for one in repository.snapshots()}})
+        copy, seen = witnessed(repository), {one.id: one.time for one in repository.newest_snapshots()}
+        state.remember_snapshots(copy, {**dict.fromkeys(repository.snapshot_ids(), ""), **state.witness(copy), **seen})
 
     def _load(self) -> Snapshot | None:
         """Take in the records of this host's newest snapshot, and what other snapshots of it know more."""
-        everyones = self._repository.snapshots()
+        everyones = self._repository.newest_snapshots()
         snapshots = [one for one in everyones if one.hostname == self._plan.host]
         self._repository.load_index()
         if adopted := self._repository.adopt_loose_packs(lambda gone: self._lost_packs.append(Problem(gone.name, gone.message))):
             self._progress.tell(f"taken over from an interrupted run: {adopted} packs")
+        self._seen = snapshots
         with_catalog = [(one, folders) for one in tips(snapshots) if (folders := source_folders(self._repository, one.tree)) is not None]
         self._merged = {one.id for one, _ in with_catalog}
         for one in tips(everyones):
@@ -359,6 +361,7 @@ class Job:
             Snapshot(
                 time=time_text(datetime.now(UTC)),
                 parent=parent.id if parent else None,
+                ancestors=ancestry(parent, self._seen, self._repository.snapshot_ids()) if parent else None,
                 tree=tree,
                 paths=PATHS,
                 hostname=self._plan.host,
@@ -371,7 +374,9 @@ class Job:
     def _take_over_others(self, tree: str) -> bool:
         """Snapshots of this host that another run wrote meanwhile: their records join ours, so that neither run hides the other's."""
         new = [
-            one for one in tips([s for s in self._repository.snapshots() if s.hostname == self._plan.host]) if one.id not in self._merged
+            one
+            for one in tips([s for s in self._repository.newest_snapshots() if s.hostname == self._plan.host])
+            if one.id not in self._merged
         ]
         if not new:
             return False

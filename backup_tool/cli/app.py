@@ -45,6 +45,7 @@ _OF_REPOSITORY: dict[str, Any] = {
     "password_command": Annotated[
         str | None, typer.Option("--password-command", metavar="COMMAND", help="Command that prints the password.")
     ],
+    "no_cache": Annotated[bool, typer.Option("--no-cache", help="Keep and use no copies of index and catalogs on this machine.")],
 }
 
 

@@ -21,6 +21,7 @@ def check(
     from backup_tool.actions.check import together
     from backup_tool.errors import BackupError
 
+    session.read_around_cache()
     reports, away = [], {}
     for name, repository in session.each():
         if isinstance(repository, BackupError):

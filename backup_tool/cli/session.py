@@ -36,6 +36,7 @@ class Common:
     password_file: str | None = None
     password_command: str | None = None
     config: str | None = None
+    no_cache: bool = False
     json: bool = False
     quiet: bool = False
     verbose: bool = False
@@ -106,12 +107,23 @@ class Session:
 
     def place_of(self, spec: DestinationSpec) -> Place:
         """One destination by itself."""
+        from backup_tool.config import cache_dir
         from backup_tool.destinations import open_destination
         from backup_tool.destinations.several import Place
 
-        destination = open_destination(spec, limit=self._limit, home=self.state.home(spec.label))
+        destination = open_destination(
+            spec,
+            limit=self._limit,
+            home=self.state.home(spec.label),
+            cache=None if self.common.no_cache else cache_dir(os.environ) / "archives",
+            tell=self.progress.tell,
+        )
         self._stack.callback(destination.close)
         return Place(spec.name, destination)
+
+    def read_around_cache(self) -> None:
+        """Before the place is opened: what it holds is to be seen, not what this machine remembers of it."""
+        self.common.no_cache = True
 
     def limit_upload(self, rate: str | None) -> None:
         """Before the place is opened: how many bytes a second may go over the network."""

@@ -24,6 +24,7 @@ def sync(
     from backup_tool.destinations.delivery import Delivery
     from backup_tool.errors import UsageError
 
+    session.read_around_cache()
     session.limit_upload(limit_upload)
     delivery = session.delivery
     if not isinstance(delivery, Delivery):

@@ -15,22 +15,32 @@ if TYPE_CHECKING:
     from backup_tool.destinations.limits import UploadLimit
 
 
-def open_destination(spec: DestinationSpec, *, limit: UploadLimit | None = None, home: Path | None = None) -> Destination:
+def open_destination(
+    spec: DestinationSpec,
+    *,
+    limit: UploadLimit | None = None,
+    home: Path | None = None,
+    cache: Path | None = None,
+    tell: Callable[[str], None] = lambda text: None,
+) -> Destination:
     """The place that the spec names, wrapped in what that kind of place needs. Nothing is read or made there yet.
 
     `limit` is for all uploads over a network. `home` is a folder of this machine for what the place has to remember (tokens, journals of
-    uploads): made, 0700, by who first writes there; None where nothing may be kept. Passwords and keys are looked for when the place is
-    first used: where one cannot be had, only that place is out of reach. Raises UsageError for a place that cannot be meant, and for a
-    type that this version does not have.
+    uploads): made, 0700, by who first writes there; None where nothing may be kept. `cache` is the folder for copies of what is read again
+    and again over a network; None where everything is to be read from the place. `tell` hears that it cannot be used. Passwords and keys
+    are looked for when the place is first used: where one cannot be had, only that place is out of reach. Raises UsageError for a place
+    that cannot be meant, and for a type that this version does not have.
     """
     if spec.type == "local" and spec.path is not None:
         from backup_tool.destinations.local import LocalDestination
 
         return LocalDestination(spec.path)
     if spec.type in _REMOTE:
+        from backup_tool.destinations.cache import Cache
         from backup_tool.destinations.retry import Retry
 
-        return Retry(_REMOTE[spec.type](spec, limit))
+        place = Retry(_REMOTE[spec.type](spec, limit))
+        return place if cache is None else Cache(place, cache, tell=tell)
     raise UsageError(
         f"destinations of type {spec.type} are not in this version yet",
         "keep the archive in a local folder for now, for example: --repo /path/to/archive",

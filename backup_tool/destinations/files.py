@@ -76,11 +76,15 @@ class NewFile:
         while view:
             view = view[os.write(self.fd, view) :]
 
-    def commit(self, path: Path, *, mode: int = 0o600) -> None:
-        """Give the complete, durable file its name, replacing what was there. The folder is left to be synced: `sync_folder`."""
+    def commit(self, path: Path, *, mode: int = 0o600, durable: bool = True) -> None:
+        """Give the complete, durable file its name, replacing what was there. The folder is left to be synced: `sync_folder`.
+
+        One that is not `durable` may be torn after a power cut: for what is verified whenever it is read.
+        """
         if os.fstat(self.fd).st_size != self.size:
             raise OSError(errno.EIO, "the file does not hold what was written to it")
-        sync(self.fd)
+        if durable:
+            sync(self.fd)
         self._open = False
         os.close(self.fd)
         os.replace(self.path, path)
@@ -158,11 +162,11 @@ class LargeFile(NewFile):
             return False
         return True
 
-    def commit(self, path: Path, *, mode: int = 0o600) -> None:
+    def commit(self, path: Path, *, mode: int = 0o600, durable: bool = True) -> None:
         """As `NewFile.commit`."""
         self._write_block()
         self._memory.close()
-        super().commit(path, mode=mode)
+        super().commit(path, mode=mode, durable=durable)
 
 
 def replace_file(path: Path, data: bytes) -> None:

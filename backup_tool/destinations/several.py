@@ -137,8 +137,9 @@ class Several:
                 wrong = data
                 self._tell_once(f"{kind} {name[:16]} is damaged at {destination.label}")
                 continue
-            if problem is not None and isinstance(problem, ObjectMissing | BadRange) and self.view is not None and source is not self.view:
-                self._tell_once(f"{kind} {name[:16]} is not whole at {self.view.name}: it is read at {destination.label}")
+            view = self.view
+            if problem is not None and isinstance(problem, ObjectMissing | BadRange) and view is not None and source is not view:
+                self._tell_once(f"{kind} {name[:16]} is not whole at {view.name}: it is read at {destination.label}")
             return data
         if wrong is not None:
             return wrong  # whoever reads it says what is wrong with it
@@ -165,8 +166,8 @@ class Several:
     def _sources(self) -> Sequence[Place | Destination]:
         """Where bytes are taken from, in order."""
         others = [place for place in self._reached() if place is not self.view]
-        view = [self.view] if self.view is not None and self.view.error is None else []
-        return [*([] if self.waiting is None else [self.waiting]), *view, *others]
+        view = self.view  # another thread may lose it meanwhile
+        return [*([] if self.waiting is None else [self.waiting]), *([view] if view is not None and view.error is None else []), *others]
 
     def _reached(self) -> Sequence[Place]:
         return [place for place in self.places if place.error is None]

@@ -9,11 +9,11 @@ from backup_tool.repository.keys import KeyInfo
 from backup_tool.repository.locks import Clock, HeldLock, Lock
 from backup_tool.repository.reading import ReadRequest
 from backup_tool.repository.repository import Repository
-from backup_tool.repository.snapshots import Snapshot
+from backup_tool.repository.snapshots import Snapshot, ancestry, short_id
 from backup_tool.repository.trees import Node, Tree, encode_tree
 from backup_tool.repository.writer import Writer, WriterStats
 
 __all__ = [
     "BlobKind", "Clock", "Finding", "HeldLock", "KeyInfo", "Lock", "Node", "ReadRequest", "Repository", "Snapshot", "Tree", "Writer",
-    "WriterStats", "encode_tree",
+    "WriterStats", "ancestry", "encode_tree", "short_id",
 ]  # fmt: skip

@@ -55,7 +55,7 @@ class PackCheck:
             if not self._repo.index.knows_pack(pack):
                 self._findings.add("hint", "pack", pack.hex(), "no index names it: a run was cut short, and the next one will use it")
 
-    def _take_in(self, pack: PackEntries) -> None:
+    def _take_in(self, pack: PackEntries, superseded: bool) -> None:
         if pack.doomed:
             return
         name, entries = pack.pack.hex(), pack.entries
@@ -63,9 +63,13 @@ class PackCheck:
         before = self._described.setdefault(pack.pack, described)
         if before is not described:
             same = before == described
+            if same and superseded:
+                return
             told = "two index files describe it" if same else "two index files describe it differently"
             self._findings.add("hint" if same else "error", "pack", name, told)
             return
+        if superseded:
+            self._findings.add("warning", "pack", name, "the index file that names it is superseded by one that does not")
         position = 0
         for entry in entries:
             if entry.offset != position:

@@ -1,6 +1,9 @@
 """Which blob lies where: the index in memory, and index files (restic's design document, section "Indexing").
 
-    {"packs":[{"id":"…","blobs":[{"id":"…","type":"data","offset":0,"length":50032,"uncompressed_length":…}]}]}
+    {"supersedes":["…"],"packs":[{"id":"…","time":"…","blobs":[{"id":"…","type":"data","offset":0,"length":50032,"uncompressed_length":…}]}]}
+
+`supersedes` names older index files all of whose packs this one describes too. `time` is rustic's word for the moment a pack was made; here
+only packs of catalogs and trees have one, because of two copies of a blob the younger is read (it lies with others that are wanted).
 
 In memory a blob costs about 180 bytes: its 32-byte id, and one int that holds everything else.
 """
@@ -13,6 +16,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 
+from backup_tool.repository import times
 from backup_tool.repository.crypto import OVERHEAD
 from backup_tool.repository.sealed import Unreadable, parse
 
@@ -23,6 +27,7 @@ BLOB_KINDS: tuple[BlobKind, ...] = ("data", "tree")
 FULL_INDEX = 50_000
 _MOST_OBJECTS = 600_000
 MAX_INDEX = 128 * 2**20
+_MOST_SUPERSEDED = 100_000
 
 _U32 = Annotated[int, msgspec.Meta(ge=0, le=2**32 - 1)]
 _Hex = Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
@@ -63,24 +68,35 @@ class _Blob(msgspec.Struct, gc=False):
 class _Pack(msgspec.Struct, gc=False):
     id: _Hex
     blobs: list[_Blob]
+    time: str | None = None
 
 
 class _File(msgspec.Struct):
     packs: list[_Pack] | None = None
     # rustic's: packs that a later prune will delete. Good for reading, not to be built upon.
     packs_to_delete: list[_Pack] = []
+    supersedes: Annotated[list[str], msgspec.Meta(max_length=_MOST_SUPERSEDED)] | None = None
 
 
 class PackEntries(NamedTuple):
-    """One pack as an index file describes it. `doomed`: some program means to delete it."""
+    """One pack as an index file describes it. `doomed`: some program means to delete it. `time`: made then, in seconds since 1970, 0 where
+    that is not said."""
 
     pack: bytes
-    entries: list[Entry]
-    doomed: bool
+    entries: Sequence[Entry]
+    doomed: bool = False
+    time: int = 0
 
 
-def decode_index(json: bytes) -> Iterator[PackEntries]:
-    """The packs of an index file, entries in order of offset. Raises Unreadable before the first one."""
+class DecodedIndex(NamedTuple):
+    """An index file: its packs, and the names of the index files that need not be read beside it."""
+
+    packs: list[PackEntries]
+    supersedes: list[str]
+
+
+def decode_index(json: bytes) -> DecodedIndex:
+    """What an index file says, entries in order of offset. Raises Unreadable."""
     if json.count(b"{") > _MOST_OBJECTS:
         raise Unreadable(f"it describes more than {_MOST_OBJECTS:,} blobs")
     file = parse(json, _File)
@@ -89,30 +105,40 @@ def decode_index(json: bytes) -> Iterator[PackEntries]:
         decoded += [_pack(pack, True) for pack in file.packs_to_delete]
     except ValueError:
         raise Unreadable("it holds an id that is not hexadecimal") from None
-    return iter(decoded)
+    return DecodedIndex(decoded, file.supersedes or [])
 
 
 def _pack(pack: _Pack, doomed: bool) -> PackEntries:
     entries = [Entry(b.type, unhexlify(b.id), b.offset, b.length, b.uncompressed_length) for b in pack.blobs]
     entries.sort(key=_offset)
-    return PackEntries(unhexlify(pack.id), entries, doomed)
+    return PackEntries(unhexlify(pack.id), entries, doomed, _seconds(pack.time))
+
+
+def _seconds(text: str | None) -> int:
+    try:
+        return max(0, int(times.moment(text).timestamp())) if text else 0
+    except ValueError:
+        return 0
 
 
 def _offset(entry: Entry) -> int:
     return entry.offset
 
 
-def encode_index(packs: Iterable[tuple[bytes, Sequence[Entry]]]) -> bytes:
+def encode_index(packs: Iterable[PackEntries], supersedes: Sequence[str] = ()) -> bytes:
     """The JSON of an index file, with the newline that restic ends it with."""
-    return ('{"packs":[' + ",".join(_pack_json(pack, entries) for pack, entries in packs) + "]}\n").encode()
+    names = ",".join(f'"{name}"' for name in supersedes)
+    before = f'"supersedes":[{names}],' if supersedes else ""
+    return (f'{{{before}"packs":[' + ",".join(map(_pack_json, packs)) + "]}\n").encode()
 
 
-def _pack_json(pack: bytes, entries: Sequence[Entry]) -> str:
+def _pack_json(pack: PackEntries) -> str:
     blobs = ",".join(
         f'{{"id":"{id.hex()}","type":"{kind}","offset":{offset},"length":{length}' + (f',"uncompressed_length":{raw}}}' if raw else "}")
-        for kind, id, offset, length, raw in entries
+        for kind, id, offset, length, raw in pack.entries
     )
-    return f'{{"id":"{pack.hex()}","blobs":[{blobs}]}}'
+    time = f'"time":"{times.written(pack.time * 10**9)}",' if pack.time else ""
+    return f'{{"id":"{pack.pack.hex()}",{time}"blobs":[{blobs}]}}'
 
 
 _MASK = 2**32 - 1
@@ -127,24 +153,34 @@ class Index:
     def __init__(self) -> None:
         self._packs: list[bytes] = []
         self._ends: list[int] = []
+        self._times: list[int] = []
+        self.newest = 0
+        """The youngest time of a pack, in seconds since 1970."""
         self._numbers: dict[bytes, int] = {}
         # pack number, offset, length and raw length, 32 bits each, in one int.
         self._places: dict[BlobKind, dict[bytes, int]] = {"data": {}, "tree": {}}
         self._copies: dict[BlobKind, dict[bytes, list[int]]] = {"data": {}, "tree": {}}
         self._doomed: dict[BlobKind, dict[bytes, list[int]]] = {"data": {}, "tree": {}}
 
-    def add(self, pack: bytes, entries: Iterable[Entry], *, doomed: bool = False) -> None:
-        """Take in a pack. Adding it again changes nothing."""
-        number = self._number(pack) << 96
-        places, copies = self._places, self._copies
+    def add(self, pack: bytes, entries: Iterable[Entry], *, doomed: bool = False, time: int = 0) -> None:
+        """Take in a pack. Adding it again changes nothing. Of several copies of a blob the one in the youngest pack is the first."""
+        number = self._number(pack, time) << 96
+        places = self._places
         offset = length = 0
         for kind, id, offset, length, raw in entries:
             packed = number | offset << 64 | length << 32 | raw
             if doomed:
                 _append(self._doomed[kind], id, packed)
-            elif places[kind].setdefault(id, packed) != packed:
-                _append(copies[kind], id, packed)
+            elif (first := places[kind].setdefault(id, packed)) != packed:
+                self._add_copy(kind, id, first, packed)
         self._ends[number >> 96] = max(self._ends[number >> 96], offset + length)
+
+    def _add_copy(self, kind: BlobKind, id: bytes, first: int, packed: int) -> None:
+        if self._times[packed >> 96] > self._times[first >> 96]:
+            self._places[kind][id] = packed
+            packed = first
+        known = self._copies[kind].setdefault(id, [])
+        self._copies[kind][id] = [one for one in known if one not in (packed, self._places[kind][id])] + [packed]
 
     def doom(self, packs: Collection[bytes]) -> None:
         """What these packs hold is not to be built upon: they are lost, or will be. Other copies of it stay good."""
@@ -166,11 +202,14 @@ class Index:
         """The packs whose blobs reach beyond the stored size that `sizes` gives (0 where it gives none), and how far they reach."""
         return ((pack, end) for pack, end in zip(self._packs, self._ends, strict=True) if end > sizes.get(pack, 0))
 
-    def _number(self, pack: bytes) -> int:
+    def _number(self, pack: bytes, time: int) -> int:
         number = self._numbers.setdefault(pack, len(self._packs))
         if number == len(self._packs):
             self._packs.append(pack)
             self._ends.append(0)
+            self._times.append(0)
+        self._times[number] = max(self._times[number], time)
+        self.newest = max(self.newest, time)
         return number
 
     def has(self, kind: BlobKind, id: bytes) -> bool:

@@ -63,7 +63,11 @@ class ElsewhereIndex:
         """Other copies of a blob are not known here."""
         return []
 
-    def load(self) -> None:
+    def small_pack(self, pack: bytes) -> int | None:
+        """What packs hold is not known here."""
+        return None
+
+    def load_all(self) -> None:
         """No index is loaded here."""
 
     def confirm(self, pack: bytes, entries: Sequence[Entry]) -> int:
@@ -72,7 +76,7 @@ class ElsewhereIndex:
         self._made.append(MadePack(pack, list(entries)))
         return 0
 
-    def write(self) -> list[int]:
+    def write(self, *, last: bool = False) -> list[int]:
         """No index is written here."""
         return []
 

@@ -14,6 +14,7 @@ from backup_tool.destinations.base import Destination, ObjectKind
 from backup_tool.errors import BackupError, BadRange, DamagedObject, IntegrityError, NoRepository, ObjectMissing, UsageError
 from backup_tool.models import Secret
 from backup_tool.repository import keys, polynomial, sealed
+from backup_tool.repository.abreast import abreast, largest_first, width_for
 from backup_tool.repository.crypto import BrokenSeal, Buffer, Key
 from backup_tool.repository.index import BlobKind, Entry, Index
 from backup_tool.repository.index_files import IndexFiles, OnDamage, OnPack
@@ -24,7 +25,7 @@ from backup_tool.repository.packing import PackingOrder
 from backup_tool.repository.packs import read_header
 from backup_tool.repository.reading import WORD, Reader, ReadRequest, blob_id, open_blob
 from backup_tool.repository.sealed import Unreadable, parse
-from backup_tool.repository.snapshots import MAX_SNAPSHOT, Snapshot, decode_snapshot, encode_snapshot, oldest_first
+from backup_tool.repository.snapshots import MAX_SNAPSHOT, Snapshot, decode_snapshot, encode_snapshot, oldest_first, short_id
 from backup_tool.repository.trees import Tree, decode_tree
 from backup_tool.repository.writer import PACK_SIZE, Writer
 
@@ -125,17 +126,31 @@ class Repository:
 
         A damaged one is raised as DamagedObject, or goes to `on_damage`.
         """
-        found = []
-        for name, size in sorted(self.destination.list("snapshots")):
+        listed = dict(self.destination.list("snapshots"))
+        return sorted(self._read_snapshots(sorted(listed), listed, on_damage), key=oldest_first)
+
+    def newest_snapshots(self, on_damage: OnDamage | None = None) -> list[Snapshot]:
+        """`snapshots`, but for what another one names among its ancestors: enough to tell the archive view. The rest need not be read."""
+        listed = dict(self.destination.list("snapshots"))
+        by_short = {short_id(name): name for name in listed}
+        found: list[Snapshot] = []
+        needless: set[str] = set()
+        for group in largest_first(listed, needless, 1):
+            for one in self._read_snapshots(group, listed, on_damage):
+                found.append(one)
+                needless.update(by_short[id] for id in one.ancestors or () if id in by_short and id != short_id(one.id))
+        return sorted((one for one in found if one.id not in needless), key=oldest_first)
+
+    def _read_snapshots(self, names: Iterable[str], listed: dict[str, int], on_damage: OnDamage | None) -> Iterator[Snapshot]:
+        for one in abreast(lambda name: self._snapshot(name, listed[name]), names, width_for(self.destination)):
             try:
-                found.append(self._snapshot(name, size))
+                yield one()
             except ObjectMissing:  # forgotten by somebody meanwhile
                 continue
             except DamagedObject as error:
                 if on_damage is None:
                     raise
                 on_damage(error)
-        return sorted(found, key=oldest_first)
 
     def load_snapshot(self, id: str) -> Snapshot:
         """One snapshot by its full id. Raises DamagedObject, ObjectMissing."""
@@ -239,9 +254,13 @@ class Repository:
         return self._reader.read(request)
 
     def load_blobs(self, kind: BlobKind, ids: Iterable[str]) -> Iterator[tuple[str, bytes]]:
-        """(id, bytes) of many blobs in few requests, each id once, in order of their packs. Memory is bounded by one request."""
-        for request in self.plan_reads(kind, ids):
-            yield from self._reader.read(request)
+        """(id, bytes) of many blobs in few requests, each id once, in order of their packs. Memory is bounded."""
+        yield from self._reader.read_all(self.plan_reads(kind, ids))
+
+    def small_pack_of(self, kind: BlobKind, id: str) -> str | None:
+        """The pack of catalogs or trees below 4 MiB from which a blob is read; None where it lies elsewhere, or nowhere."""
+        place = self._files.index.first(kind, blob_id(id))
+        return None if place is None or self._files.small_pack(place.pack) is None else place.pack.hex()
 
     def load_tree(self, id: str) -> Tree:
         """A folder. Raises DamagedObject."""

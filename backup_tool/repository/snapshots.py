@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from backup_tool.repository import gojson, times
 from backup_tool.repository.sealed import Unreadable, parse
 
 MAX_SNAPSHOT = 4 * 2**20
+_SHORT = 16
 _Id = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
@@ -18,6 +20,8 @@ class Snapshot(msgspec.Struct, kw_only=True):
     """What a snapshot says. `id` is the name of its file ("" until it is saved), `time` RFC 3339 as stored, `tree` the id of its root.
 
     `original` is the first id of a snapshot that was rewritten since; `summary` the counts of the run that made it, in restic's words.
+    `ancestors` is ours alone: its parent, that one's parent and so on, by the first 16 digits of their ids. Whoever reads the newest
+    snapshot of a host need not read those: whatever they hold of the archive view, it holds too.
     """
 
     id: str = ""
@@ -34,6 +38,7 @@ class Snapshot(msgspec.Struct, kw_only=True):
     original: _Id | None = None
     program_version: str = ""
     summary: dict[str, Any] | None = None
+    ancestors: list[str] | None = None
 
     def when(self) -> datetime:
         """The moment in UTC, to the microsecond."""
@@ -48,6 +53,7 @@ def encode_snapshot(snapshot: Snapshot) -> bytes:
         "time": s.time, "parent": s.parent, "tree": s.tree, "paths": s.paths or [], "hostname": s.hostname or None,
         "username": s.username or None, "uid": s.uid or None, "gid": s.gid or None, "excludes": s.excludes or None, "tags": s.tags or None,
         "original": s.original, "program_version": s.program_version or None, "summary": s.summary,
+        "ancestors": s.ancestors or None,
     }  # fmt: skip
     return gojson.record(fields).encode()
 
@@ -66,3 +72,23 @@ def decode_snapshot(id: str, json: bytes) -> Snapshot:
 def oldest_first(snapshot: Snapshot) -> tuple[datetime, str]:
     """The key to sort snapshots by."""
     return snapshot.when(), snapshot.id
+
+
+def short_id(id: str) -> str:
+    """An id as it stands among `ancestors`."""
+    return id[:_SHORT]
+
+
+def ancestry(parent: Snapshot, known: Iterable[Snapshot], stored: Iterable[str]) -> list[str]:
+    """The `ancestors` of a snapshot to be made: its parent, and the chain above it as far as it is known, the nearest first.
+
+    Only those that are still `stored`, by their ids; one of the `known` that was rewritten since goes by its first id as well.
+    """
+    by_id = {id: one for one in known for id in (one.original, one.id) if id}
+    chain: dict[str, None] = {}
+    at: Snapshot | None = parent
+    while at is not None and short_id(at.id) not in chain:
+        chain |= dict.fromkeys([short_id(at.id), *(at.ancestors or ())])
+        at = by_id.get(at.parent or "")
+    here = {short_id(id) for id in (*stored, *by_id)}
+    return [id for id in chain if id in here]

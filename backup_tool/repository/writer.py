@@ -111,7 +111,7 @@ class PackIndex(Protocol):
 
     def confirm(self, pack: bytes, entries: Sequence[Entry]) -> int: ...
 
-    def write(self) -> list[int]: ...
+    def write(self, *, last: bool = False) -> list[int]: ...
 
 
 class _Piece(NamedTuple):
@@ -173,8 +173,10 @@ class Writer:
 
     # Adding
 
-    def add(self, kind: Content, payload: bytes, id: str | None = None) -> tuple[str, bool]:
+    def add(self, kind: Content, payload: bytes, id: str | None = None, *, again: bool = False) -> tuple[str, bool]:
         """Store a blob unless it is known: (its id, True where it was new). A given `id` is believed: SHA-256 of the payload, in hex.
+
+        With `again` one that is stored elsewhere is stored once more, to lie with what this writer adds.
 
         Raises what went wrong with an earlier pack, and ValueError for an empty blob (restic writes none) or one above 64 MiB.
         """
@@ -188,7 +190,7 @@ class Writer:
             raise ValueError(f"a blob has 1 to {MAX_BLOB[blob_kind]:,} bytes")
         pending = self._pending[blob_kind]
         with self._lock:
-            if raw_id in pending or self._files.index.has(blob_kind, raw_id):
+            if raw_id in pending or (not again and self._files.index.has(blob_kind, raw_id)):
                 return id or raw_id.hex(), False
             pending[raw_id] = len(payload)
         try:
@@ -320,9 +322,9 @@ class Writer:
         if waiting >= FULL_INDEX or time.monotonic() - self._indexed_at >= INDEX_EVERY:
             self._write_index()
 
-    def _write_index(self) -> None:
+    def _write_index(self, *, last: bool = False) -> None:
         self._may_write()
-        sizes = self._files.write()
+        sizes = self._files.write(last=last)
         with self._lock:
             self.stats.objects += len(sizes)
             self.stats.bytes += sum(sizes)
@@ -343,7 +345,7 @@ class Writer:
         for thread in self._threads:
             thread.join()
         self._raise_failure()
-        self._write_index()
+        self._write_index(last=True)
         self._finished = True
 
     def _raise_failure(self) -> None:

@@ -61,7 +61,7 @@ MANNERS = {
 
 
 class Rest(ThreadingHTTPServer):
-    """The server; `seen` are the requests so far: (method, path, headers)."""
+    """The server; `seen` are the requests so far: (method, path, headers). Each waits `delay` seconds, as on a long way."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -73,6 +73,7 @@ class Rest(ThreadingHTTPServer):
         self.sign_in = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode() if user else ""
         self.seen: list[tuple[str, str, dict[str, str]]] = []
         self.released = threading.Event()
+        self.delay = 0.0
 
     @property
     def url(self) -> str:
@@ -101,6 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def serve(self) -> None:
         self.server.seen.append((self.command, self.path, dict(self.headers.items())))
+        time.sleep(self.server.delay)
         if self.server.sign_in and self.headers.get("Authorization") != self.server.sign_in:
             self.answer(401, drop=True)
             return

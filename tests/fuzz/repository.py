@@ -63,7 +63,7 @@ def _json(thing: object) -> bytes:
 
 
 TARGETS: dict[str, Target] = {
-    "index": (_allowing(Unreadable)(lambda data: list(decode_index(data))), [_json(_INDEX)]),
+    "index": (_allowing(Unreadable)(lambda data: decode_index(data)), [_json(_INDEX)]),
     "tree": (_allowing(Unreadable)(decode_tree), [_json({"nodes": [_NODE, {**_NODE, "type": "dir", "subtree": _ID}]})]),
     "header": (
         _allowing(Unreadable)(decode_header),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backup_tool.repository.crypto import Key
-from backup_tool.repository.index import Entry, Index, Place, decode_index, encode_index
+from backup_tool.repository.index import Entry, Index, PackEntries, Place, decode_index, encode_index
 from backup_tool.repository.packs import decode_header, encode_header, pack_size, read_header
 from backup_tool.repository.sealed import Unreadable
 from tests.repository import forge
@@ -101,7 +101,7 @@ def test_broken_packs_are_told(stored: bytes) -> None:
 @given(st.lists(st.tuples(st.binary(min_size=32, max_size=32), BLOBS), max_size=5))
 def test_index_files_come_back(packs: list[tuple[bytes, list[Entry]]]) -> None:
     """What an index file says is read again, and is JSON in restic's words with a newline."""
-    text = encode_index(packs)
+    text = encode_index(PackEntries(pack, entries) for pack, entries in packs)
     assert text.endswith(b"]}\n")
     for described, (pack, entries) in zip(json.loads(text)["packs"], packs, strict=True):
         assert described["id"] == pack.hex()
@@ -109,7 +109,9 @@ def test_index_files_come_back(packs: list[tuple[bytes, list[Entry]]]) -> None:
         assert all(
             ("uncompressed_length" in blob) == bool(entry.raw_length) for blob, entry in zip(described["blobs"], entries, strict=True)
         )
-    assert [(pack.pack, pack.entries, pack.doomed) for pack in decode_index(text)] == [(pack, entries, False) for pack, entries in packs]
+    assert [(pack.pack, pack.entries, pack.doomed) for pack in decode_index(text).packs] == [
+        (pack, entries, False) for pack, entries in packs
+    ]
 
 
 def blob_json(**changes: object) -> dict[str, object]:
@@ -134,11 +136,12 @@ def test_what_is_no_index_is_refused(value: object) -> None:
 
 
 def test_old_and_foreign_index_files() -> None:
-    """`supersedes` of old files is passed over; blobs in any order are put in order; packs that rustic will delete are marked."""
+    """Blobs in any order are put in order; packs that rustic will delete are marked, and a time that is none is no reason to stop."""
     entries = laid_out([("data", b"a" * 32, 40, 0), ("data", b"b" * 32, 50, 0)])
     doomed = {"id": "cd" * 32, "blobs": [], "time": "x"}
-    value = json.loads(encode_index([(PACK, entries[::-1])])) | {"supersedes": ["ab" * 32], "packs_to_delete": [doomed]}
-    first, second = decode_index(json.dumps(value).encode())
+    value = json.loads(encode_index([PackEntries(PACK, entries[::-1])])) | {"supersedes": ["ab" * 32], "packs_to_delete": [doomed]}
+    (first, second), superseded = decode_index(json.dumps(value).encode())
+    assert superseded == ["ab" * 32]
     assert first.entries == entries
     assert not first.doomed
     assert (second.pack, second.doomed) == (bytes.fromhex("cd" * 32), True)
@@ -200,10 +203,13 @@ def test_a_hundred_thousand_notes_fit_in_twenty_megabytes() -> None:
 
 def test_an_index_of_twenty_thousand_notes_is_read_whole() -> None:
     """Every one of them is found where it was put."""
-    packs = [(bytes([n]) * 32, laid_out([("data", (n * 1000 + i).to_bytes(32, "big"), 50_000, 0) for i in range(1000)])) for n in range(20)]
+    packs = [
+        PackEntries(bytes([n]) * 32, laid_out([("data", (n * 1000 + i).to_bytes(32, "big"), 50_000, 0) for i in range(1000)]))
+        for n in range(20)
+    ]
     index = Index()
-    for pack in decode_index(encode_index(packs)):
+    for pack in decode_index(encode_index(packs)).packs:
         index.add(pack.pack, pack.entries)
     assert len(index) == 20_000
-    for id, entries in packs:
+    for id, entries, _, _ in packs:
         assert all(index.find("data", entry.id) == [Place(id, entry.offset, entry.length, entry.raw_length)] for entry in entries)
