@@ -148,15 +148,17 @@ class Cache:
         path = self._path(kind, name)
         if path is None:
             return None
-        with suppress(FileNotFoundError):
-            data = self._guarded(lambda: _read(path, length))
-            if data is not None and hmac.compare_digest(hashlib.sha256(data).hexdigest(), name):
-                with suppress(OSError):  # when it was last used; on a read-only disk nothing has to give way
-                    os.utime(path, (self._now(), self._now()))
-                return data
-            if not self._unwritable:
-                self._guarded(lambda: path.unlink(missing_ok=True))
+        data = self._guarded(lambda: _read(path, length))
+        if data is not None and hmac.compare_digest(hashlib.sha256(data).hexdigest(), name):
+            self._used(path)
+            return data
+        if not self._unwritable:
+            self._guarded(lambda: path.unlink(missing_ok=True))
         return None
+
+    def _used(self, path: Path) -> None:
+        with suppress(OSError):  # on a read-only disk nothing has to give way
+            os.utime(path, (self._now(), self._now()))
 
     def _keep(self, kind: ObjectKind, name: str, data: bytes) -> None:
         path = self._path(kind, name)
@@ -177,6 +179,7 @@ class Cache:
             file.write(data)
             # Not worth a wait for the disk: what a power cut tears is seen when it is read.
             file.commit(path, durable=False)
+        self._used(path)
 
     def _forget_all_but(self, kind: ObjectKind, names: set[str]) -> None:
         if self._home is not None and not self._unwritable:
@@ -198,8 +201,7 @@ class Cache:
             total, going = 0, []
             for path, size, used in found:
                 total += size
-                dead = not _is_name(path.name) and is_abandoned(path.name, used, self._now())
-                if total > self._limit or dead or self._old(used, _UNUSED):
+                if (total > self._limit or self._old(used, _UNUSED)) if _is_name(path.name) else is_abandoned(path.name, used, self._now()):
                     going.append(path)
             _remove(going)
             for folder in [*folders, *homes]:
@@ -207,11 +209,11 @@ class Cache:
                     folder.rmdir()
 
     def _guarded(self, work: Callable[[], bytes | None]) -> bytes | None:
-        """Do it. What goes wrong with the folder is said once, and nothing more is written there; FileNotFoundError is for the caller."""
+        """Do it. What goes wrong with the folder is said once, and nothing more is written there; what is gone was removed by others."""
         try:
             return work()
         except FileNotFoundError:
-            raise
+            return None
         except OSError as error:
             with self._lock:
                 first, self._unwritable = not self._unwritable, True

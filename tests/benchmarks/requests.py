@@ -42,7 +42,7 @@ def make_archive(work: Path, notes: int, nights: int) -> Path:
         run(
             RunPlan(
                 sources=[SourceSpec(name="phone", path=work / CURRENT)], typed=set(), known_names={"phone"}, destination=place,
-                destination_name="archive", mirrors=[], password=Secret(PASSWORD), state=State(work / "state"), host="host",
+                destination_name="archive", password=Secret(PASSWORD), state=State(work / "state"), host="host",
             ),
             Progress(),
         )  # fmt: skip

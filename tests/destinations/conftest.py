@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from backup_tool.destinations.base import Destination
+from backup_tool.destinations.cache import Cache
 from backup_tool.destinations.http import Address
 from backup_tool.destinations.local import LocalDestination
 from backup_tool.destinations.rclone import RcloneDestination
@@ -64,10 +65,18 @@ def _bucket(name: str, start: Callable[[Path], AbstractContextManager[str]]) -> 
     return opened
 
 
+def _cached(path: Path) -> Destination:
+    """A place that this machine keeps copies of, once it has read whose they are."""
+    cache = Cache(LocalDestination(path), path.parent / "cache")
+    cache._home = path.parent / "cache" / ("0" * 64)
+    return cache
+
+
 SERVERS = Shared()
 PLACES: dict[str, Maker] = {
     "local": LocalDestination,
     "doubles": _well_behaved_doubles,
+    "cache": _cached,
     "rest": _behind("rest", lambda _: own_process(Path("/"), "unverified")),
     **{name: _rclone(name) for name in rclones()},
     **{name: _bucket(name, start) for name, start in s3_servers.SERVERS.items()},
