@@ -194,8 +194,9 @@ def catalog_of(number: int) -> str:
 class History:
     """Snapshots as runs of several hosts write them, some of them at the same time; some are forgotten or rewritten by others."""
 
-    def __init__(self, repo: Repository, seed: int) -> None:
-        self.repo, self.dice, self.minute = repo, random.Random(seed), 0
+    def __init__(self, place: Home, seed: int) -> None:
+        self.repo, self.away = place.repo, far(place)[0]
+        self.dice, self.minute = random.Random(seed), 0
 
     def write(self, host: str, parent: Snapshot | None, seen: list[Snapshot], **fields: Any) -> None:
         self.minute += 1
@@ -206,7 +207,7 @@ class History:
         )
 
     def run(self, host: str, at_once: int = 1) -> None:
-        seen = [one for one in self.repo.newest_snapshots() if one.hostname == host]
+        seen = [one for one in self.away.newest_snapshots() if one.hostname == host]
         parent = next(iter(tips(seen)), None)
         for _ in range(at_once):
             self.write(host, parent, seen)
@@ -226,7 +227,7 @@ class History:
 def test_the_newest_snapshots_are_the_whole_view(place: Home, seed: int) -> None:
     """Whatever runs, overlapping runs, forgetting and rewriting left: reading few snapshots shows the same view as reading all."""
     with place.repo.lock():
-        history = History(place.repo, seed)
+        history = History(place, seed)
         for _ in range(30):
             what = history.dice.random()
             if what < 0.08 and place.repo.snapshot_ids():
@@ -235,14 +236,14 @@ def test_the_newest_snapshots_are_the_whole_view(place: Home, seed: int) -> None
                 history.rewrite()
             else:
                 history.run(history.dice.choice(["one", "one", "two"]), 2 if what > 0.95 else 1)
-            few, all_of_them = place.repo.newest_snapshots(), place.repo.snapshots()
+            few, all_of_them = far(place)[0].newest_snapshots(), place.repo.snapshots()
             assert [one.id for one in tips(few)] == [one.id for one in tips(all_of_them)]
 
 
 def test_one_snapshot_is_read_after_many_nights(place: Home) -> None:
     """After a hundred nights of one host a fresh machine reads one snapshot to know what there is."""
     with place.repo.lock():
-        history = History(place.repo, 0)
+        history = History(place, 0)
         for _ in range(100):
             history.run("one")
     repo, there = far(place)
