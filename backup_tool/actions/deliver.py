@@ -65,6 +65,7 @@ class Shipping:
         if (goods := self._goods()) is None:
             return
         view, self._queued = goods.view, goods.queued
+        self._drop_stale_index(goods)
         if all_data:
             self._heal(self._delivery.couriers[view.name], goods.listed["data"])
         for courier in self._delivery.couriers.values():
@@ -97,6 +98,20 @@ class Shipping:
             except BackupError as error:
                 delivery.lose(view, error)
         return None
+
+    def _drop_stale_index(self, goods: _Goods) -> None:
+        """An index file that has waited may name packs that were pruned meanwhile: one may stand for others. The run writes another."""
+        spool = self._delivery.spool
+        for parcel in [one for one in goods.waiting if one.kind == "index"]:
+            assert spool is not None
+            try:
+                stale = not self._repository.at(spool.store).packs_in_index(parcel.name, parcel.size) <= goods.packs.keys()
+            except DamagedObject:
+                stale = True
+            if stale:
+                spool.store.remove("index", parcel.name)
+                goods.waiting.remove(parcel)
+                goods.listed["index"].pop(parcel.name, None)
 
     def _heal(self, courier: Courier, listed: dict[str, int]) -> None:
         """Packs that the view's own index names, and that are gone or cut short there: they come back from a mirror that has them."""
@@ -259,17 +274,22 @@ class _Goods:
         self.snapshots = dict(delivery.listed("snapshots"))
         """Those that the view has, with their sizes."""
         spool = delivery.spool if delivery.waiting is not None else None
-        self._waiting = list(spool.waiting()) if spool is not None else []
+        self.waiting = list(spool.waiting()) if spool is not None else []
         self._owed = spool.owed if spool is not None else {}
         self.queued = [one for one in snapshots if one.id not in self.snapshots]
         """Those that wait, oldest first."""
         self._oldest_first = [one.id for one in snapshots if one.id in self.snapshots]
 
+    @property
+    def packs(self) -> Mapping[str, int]:
+        """Every pack that the view has or will have, with its size."""
+        return {**self._owed, **self.listed["data"]}
+
     def send_waiting(self, courier: Courier) -> None:
         """To the view: all that waits but snapshots, which come when everything that they name is there."""
         for name, size in self._owed.items():
             courier.put(Parcel("data", name, size))
-        for parcel in self._waiting:
+        for parcel in self.waiting:
             if parcel.kind != "snapshots":
                 courier.put(parcel)
 
@@ -279,7 +299,7 @@ class _Goods:
         parcels = _lacking("keys", dict(self.view.destination.list("keys")), mirror)
         index = _lacking("index", self.listed["index"], mirror)
         if index or all_data:
-            parcels += _lacking("data", {**self._owed, **self.listed["data"]}, mirror)
+            parcels += _lacking("data", self.packs, mirror)
         parcels += index
         parcels += [Parcel("snapshots", name, self.snapshots[name]) for name in self._oldest_first if name not in has]
         for parcel in parcels:

@@ -138,6 +138,10 @@ class IndexFiles:
             lambda name: listed[name],
         )
 
+    def read(self, name: str, size: int) -> DecodedIndex:
+        """What one index file of `size` bytes says, by itself. Raises DamagedObject, ObjectMissing."""
+        return self._decoded(name, load_whole(self._destination, "index", name, size, MAX_INDEX))
+
     def _decoded(self, name: str, stored: bytes) -> DecodedIndex:
         try:
             return decode_index(sealed.decode(self._key, stored, MAX_INDEX))

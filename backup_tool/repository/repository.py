@@ -228,6 +228,10 @@ class Repository:
         """
         self._files.load(on_damage, on_pack)
 
+    def packs_in_index(self, name: str, size: int) -> set[str]:
+        """The packs that one stored index file of `size` bytes names. Raises DamagedObject, ObjectMissing."""
+        return {pack.pack.hex() for pack in self._files.read(name, size).packs}
+
     def has(self, kind: BlobKind, id: str) -> bool:
         """True where the blob is stored. False for what is no id at all."""
         try:

@@ -251,25 +251,28 @@ def test_a_damaged_pack_of_the_primary_is_not_copied_to_a_mirror(places: Places)
     assert not list((places.folder("nas") / "snapshots").iterdir())
 
 
-def test_a_snapshot_that_waited_comes_with_what_was_pruned_meanwhile(places: Places) -> None:
+@pytest.mark.parametrize("nights", [1, 6])
+def test_a_snapshot_that_waited_comes_with_what_was_pruned_meanwhile(places: Places, nights: int) -> None:
     """A snapshot waits for the primary, where somebody prunes all that it builds on: it arrives only with all it names, from the mirror."""
     needs("restic")
-    places.run()
+    for night in range(nights):
+        places.add_notes(1, seed=20 + night)
+        places.run()
     places.away("usb")
     places.store.made[0].location.unlink()  # what is gone from the phone nobody can read again
     places.add_notes(1, seed=1)
     places.run(code=3)
     places.back("usb")
     places.world.repo = places.folder("usb")
-    snapshot = places.world.restic("snapshots", "--json")
-    places.world.restic("forget", "--prune", json.loads(snapshot)[0]["id"])
+    snapshots = json.loads(places.world.restic("snapshots", "--json"))
+    places.world.restic("forget", "--prune", *(one["id"] for one in snapshots))
     assert not list((places.folder("usb") / "index").iterdir()) or places.world.restic("list", "blobs").strip() == ""
     result = places.run()
     assert places.status(result) == {"usb": "delivered", "nas": "delivered"}
     shutil.rmtree(places.folder("nas"))
     assert places.world.restic("check", "--read-data")
     assert len(json.loads(places.world.restic("snapshots", "--json"))) == 2
-    assert "restored 5 notes" in places.backup("restore", "--repo", "usb", "--to", "given").text
+    assert f"restored {5 + nights} notes" in places.backup("restore", "--repo", "usb", "--to", "given").text
 
 
 def test_what_was_pruned_at_the_primary_goes_from_the_mirrors_when_a_person_says_so(places: Places) -> None:
