@@ -353,6 +353,15 @@ _TYPE: _Keys = {"type": _one_of(*DESTINATION_KEYS)}
 _DESTINATION_OPTIONS: Mapping[str, _Keys] = {
     "rest": {"user": _text, **_PASSWORD},
     "s3": {"access_key_id": _text, **_PASSWORD, "region": _text, "path_style": _flag, "allow_http": _flag},
+    "gdrive": {
+        "client": _path,
+        "service_account": _path,
+        "subject": _text,
+        "shared_drive": _text,
+        "keyring": _text,
+        "scope": _one_of("drive.file", "drive.readonly", "drive"),
+    },
+    "icloud": {"account": _text, "china": _flag},
 }
 """What a type of destination may be told beside its place."""
 _DESTINATION_KEYS: Mapping[str, _Keys] = {

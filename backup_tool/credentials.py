@@ -117,12 +117,13 @@ def _words(command: str | Sequence[str], noun: Noun) -> list[str]:
 def read_keyring(name: str, noun: Noun = "password") -> Secret:
     """A secret from this machine's keyring (service ``backup-tool``); `noun` as in `run_secret_command`.
 
-    Raises UsageError where there is no keyring or no such entry.
+    Raises UsageError where there is no keyring, one that encrypts nothing, or no such entry.
     """
     import keyring
     import keyring.errors
 
     instead = f"use {noun}_command or {noun}_file instead"
+    refuse_plain_text(instead)
     try:
         found = keyring.get_password(APP, name)
     except keyring.errors.NoKeyringError:
@@ -132,6 +133,19 @@ def read_keyring(name: str, noun: Noun = "password") -> Secret:
     if found is None:
         raise ConfigError(f'the keyring has no entry "{shown(name)}"', f"make it: keyring set {APP} {shlex.quote(shown(name))}")
     return not_empty(Secret(found), "the keyring's entry", noun)
+
+
+def refuse_plain_text(instead: str) -> None:
+    """Raise UsageError where the keyring in use would keep secrets unencrypted; `instead` is what to do, for the hint.
+
+    pyicloud brings keyrings.alt, whose PlaintextKeyring is taken by itself on a machine without a keyring of its own.
+    """
+    import keyring
+
+    backend: Any = keyring.get_keyring()
+    first = next(iter(getattr(backend, "backends", None) or [backend]))  # a chain of several uses the first for what is new
+    if type(first).__module__.startswith("keyrings.alt") and type(first).__name__ != "EncryptedKeyring":
+        raise UsageError("this machine's keyring would keep secrets unencrypted", instead)
 
 
 def _secret(data: bytes, what: str, noun: Noun = "password") -> Secret:

@@ -37,7 +37,7 @@ from backup_tool.catalog import (
 from backup_tool.config import SourceSpec
 from backup_tool.destinations.base import Destination
 from backup_tool.destinations.delivery import Delivery
-from backup_tool.destinations.places import where, writing_folder
+from backup_tool.destinations.places import notices, where, writing_folder
 from backup_tool.errors import IntegrityError, UsageError, gravest
 from backup_tool.models import IMPORTED, Chat, Problem, Progress, Secret
 from backup_tool.names import shown
@@ -121,6 +121,8 @@ def run(plan: RunPlan, progress: Progress, kind: Callable[..., Job] | None = Non
         if shipping is not None:
             result.destinations, code = shipping.finish()
             codes.append(code)
+        for text in notices(plan.destination):
+            progress.warn(text)
         result.seconds = round(time.monotonic() - started, 3)
         return result, gravest(codes)
 

@@ -1,7 +1,9 @@
 """`backup check`: is everything in the archive whole?"""
 
+from __future__ import annotations
+
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -9,28 +11,28 @@ from backup_tool.cli.app import verb
 from backup_tool.cli.session import Session
 from backup_tool.names import shown
 
+if TYPE_CHECKING:
+    from backup_tool.actions.check import Report
+    from backup_tool.actions.check_remote import RemoteReport
+    from backup_tool.errors import BackupError
+
 
 @verb()
 def check(
     session: Session,
     read_data: Annotated[bool, typer.Option("--read-data", help="Read every byte, not only the structure.")] = False,
+    remote: Annotated[
+        bool, typer.Option("--remote", help="Compare the destination's own checksums of all objects; read only a few samples.")
+    ] = False,
     accept_gone: Annotated[bool, typer.Option("--accept-gone", help="Snapshots that disappeared were removed on purpose.")] = False,
 ) -> int:
     """Verify the archive at every destination: structure, catalogs, and with --read-data every stored byte."""
-    from backup_tool.actions.check import check as verify
-    from backup_tool.actions.check import together
-    from backup_tool.errors import BackupError
+    from backup_tool.errors import UsageError
 
+    if remote and (read_data or accept_gone):
+        raise UsageError("--remote goes alone", "leave out the other one, or give two commands")
     session.read_around_cache()
-    reports, away = [], {}
-    for name, repository in session.each():
-        if isinstance(repository, BackupError):
-            away[name] = repository
-        else:
-            reports.append((name, verify(repository, session.state, session.progress, read_data=read_data, accept_gone=accept_gone)))
-    if not reports:
-        raise next(iter(away.values()))
-    report = reports[0][1] if len(session.specs) == 1 else together(reports)
+    report, away = (_by_checksums(session), {}) if remote else _everywhere(session, read_data, accept_gone)
 
     def text() -> None:
         for finding in report.findings:
@@ -42,3 +44,30 @@ def check(
     for name, error in away.items():
         session.progress.warn(f"{name} was not checked: {error.message}")
     return 5 if not report.sound else 3 if away else 0
+
+
+def _by_checksums(session: Session) -> RemoteReport:
+    from backup_tool.actions.check_remote import check_remote, with_checksums
+    from backup_tool.repository import Repository
+
+    place = session.place_of(session.spec).destination
+    with_checksums(place)  # before anybody thinks of a password
+    return check_remote(Repository.open(session.place(place), session.password()), session.progress)
+
+
+def _everywhere(session: Session, read_data: bool, accept_gone: bool) -> tuple[Report, dict[str, BackupError]]:
+    """One report of all destinations, and those that could not be looked at."""
+    from backup_tool.actions.check import check as verify
+    from backup_tool.actions.check import together
+    from backup_tool.errors import BackupError
+
+    reports: list[tuple[str, Report]] = []
+    away: dict[str, BackupError] = {}
+    for name, repository in session.each():
+        if isinstance(repository, BackupError):
+            away[name] = repository
+        else:
+            reports.append((name, verify(repository, session.state, session.progress, read_data=read_data, accept_gone=accept_gone)))
+    if not reports:
+        raise next(iter(away.values()))
+    return reports[0][1] if len(session.specs) == 1 else together(reports), away

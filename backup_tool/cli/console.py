@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from backup_tool.errors import BackupError, Interrupted, UsageError
+from backup_tool.errors import BackupError, Interrupted, SignInNeeded, UsageError
 from backup_tool.models import Note, Problem, Progress, Secret
 from backup_tool.names import in_bytes, shown
 
@@ -51,6 +52,64 @@ def _typed(question: str) -> str:
     except (KeyboardInterrupt, EOFError):
         print(file=sys.stderr)
         raise Interrupted("interrupted", "nothing was done") from None
+
+
+class Terminal:
+    """The person at the terminal, if there is one (`Person` of destinations)."""
+
+    def ask(self, question: str) -> str:
+        """What is typed. Raises SignInNeeded without a terminal."""
+        _need_terminal()
+        print(shown(question), end="", file=sys.stderr, flush=True)
+        try:
+            line = sys.stdin.readline()
+        except KeyboardInterrupt:
+            line = ""
+        if not line:
+            print(file=sys.stderr)
+            raise Interrupted("interrupted", "nothing was done")
+        return line.strip()
+
+    def ask_secret(self, question: str) -> Secret:
+        """`ask`, unseen."""
+        _need_terminal()
+        return Secret(_typed(shown(question)))
+
+    def tell(self, text: str) -> None:
+        """A line to read."""
+        print(shown(text, 4000), file=sys.stderr, flush=True)
+
+    def open(self, url: str) -> None:
+        """Show a page in a browser where this machine has a screen."""
+        import webbrowser
+
+        on_screen = sys.platform in ("win32", "darwin") or any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER"))
+        if on_screen:
+            with contextlib.suppress(webbrowser.Error, OSError):
+                webbrowser.open(url)
+
+
+class Scripted(Terminal):
+    """The lines of standard input in a person's stead."""
+
+    def ask(self, question: str) -> str:
+        """The next line. Raises SignInNeeded where there is none."""
+        line = sys.stdin.readline()
+        if not line:
+            raise SignInNeeded(f"standard input ends where this is asked: {one_line(question)}", "add a line to it")
+        return line.strip()
+
+    def ask_secret(self, question: str) -> Secret:
+        """The next line, as it is but for its end."""
+        line = sys.stdin.readline()
+        if not line:
+            raise SignInNeeded(f"standard input ends where this is asked: {one_line(question)}", "add a line to it")
+        return Secret(line.removesuffix("\n").removesuffix("\r"))
+
+
+def _need_terminal() -> None:
+    if not is_interactive():
+        raise SignInNeeded("signing in needs somebody at a terminal", "type the same command in a terminal")
 
 
 def confirm(question: str) -> bool:

@@ -23,8 +23,9 @@ def doctor(
 
     if not online:
         raise UsageError("only destinations can be examined yet", "ask one: backup doctor --online")
-    session.common.repo = name
-    found = diagnose(session.destination)
+    session.common.repo = name or session.common.repo
+    session.read_around_cache()
+    found = diagnose(session.place_of(session.spec).destination)
 
     def text() -> None:
         rows = [("destination", found.destination), ("repository", "there" if found.repository else "not there")]

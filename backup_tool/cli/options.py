@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -33,6 +34,11 @@ Format = Annotated[
     str | None, typer.Option("--format", metavar="FORMAT", help="original, ogg (as WhatsApp's voice messages), mp3, m4a or wav.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done; write nothing.")]
+
+
+def absolute(path: str | None) -> Path | None:
+    """A typed path, whole."""
+    return Path(path).expanduser().absolute() if path else None
 
 
 def home(path: str | None) -> str | None:

@@ -31,6 +31,7 @@ def run(
     backup run                      (everything in the settings file, to every destination)
     """
     from backup_tool.actions.run import run as carry_out
+    from backup_tool.destinations import days_left
 
     session.limit_upload(limit_upload)
     chosen = session.chosen([*(sources or []), *(source or [])])
@@ -50,6 +51,10 @@ def run(
     line = f"{', '.join(told)}; {console.size(done.bytes_added)} added, snapshot {done.snapshot[:8]}, {done.seconds:.1f} s"
     session.result(done, lambda: print(line))
     tell_undelivered(session, done.destinations)
+    for spec in session.specs:
+        if (left := days_left(spec, session.state.home(spec.label))) is not None:
+            days = console.count(max(0, int(left)), "day")
+            session.note(f"{console.one_line(spec.name)}: about {days} left until somebody has to sign in again")
     if session.settings.retention:
         session.progress.warn("[retention] is not applied by this version: no snapshot is forgotten")
     return code

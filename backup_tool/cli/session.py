@@ -177,7 +177,8 @@ class Session:
         if not destination.exists():
             from backup_tool.errors import NoRepository
 
-            hint = f"is the disk mounted? a new repository is made by: backup init --repo {console.quoted(self.spec.label)}"
+            doubt = "is the disk mounted?" if self.spec.type == "local" else "is that the right place, and the right account or client?"
+            hint = f"{doubt} a new repository is made by: backup init --repo {console.quoted(self.spec.label)}"
             raise NoRepository(f"no repository at {shown(self.spec.label)}", hint)
         return destination
 

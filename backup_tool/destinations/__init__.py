@@ -36,15 +36,34 @@ def open_destination(
 
         return LocalDestination(spec.path)
     if spec.type in _REMOTE:
-        from backup_tool.destinations.cache import Cache
         from backup_tool.destinations.retry import Retry
 
-        place = Retry(_REMOTE[spec.type](spec, limit))
-        return place if cache is None else Cache(place, cache, tell=tell)
+        return _kept(Retry(_REMOTE[spec.type](spec, limit)), cache, tell)
+    if spec.type == "gdrive":
+        from backup_tool.destinations.gdrive import open_drive
+
+        return _kept(open_drive(spec, limit=limit, home=home), cache, tell)
+    if spec.type == "icloud":
+        return _kept(_icloud(spec, limit, home), cache, tell)
     raise UsageError(
         f"destinations of type {spec.type} are not in this version yet",
         "keep the archive in a local folder for now, for example: --repo /path/to/archive",
     )
+
+
+def _kept(place: Destination, cache: Path | None, tell: Callable[[str], None]) -> Destination:
+    from backup_tool.destinations.cache import Cache
+
+    return place if cache is None else Cache(place, cache, tell=tell)
+
+
+def days_left(spec: DestinationSpec, home: Path) -> float | None:
+    """Days until somebody has to sign in to this destination again, by what is known on this machine; None where that is nothing."""
+    if spec.type != "icloud":
+        return None
+    from backup_tool.destinations.icloud.session import days_left as of_icloud
+
+    return of_icloud(home)
 
 
 def _rest(spec: DestinationSpec, limit: UploadLimit | None) -> Destination:
@@ -74,3 +93,11 @@ def _s3(spec: DestinationSpec, limit: UploadLimit | None) -> Destination:
 
 
 _REMOTE: Mapping[str, Callable[[DestinationSpec, UploadLimit | None], Destination]] = {"rest": _rest, "rclone": _rclone, "s3": _s3}
+
+
+def _icloud(spec: DestinationSpec, limit: UploadLimit | None, home: Path | None) -> Destination:
+    if home is None:
+        raise UsageError("iCloud needs a folder that keeps the sign-in", "set one: BACKUP_STATE_DIR=/path/to/folder")
+    from backup_tool.destinations.icloud.destination import ICloudDestination, PatientICloud
+
+    return PatientICloud(ICloudDestination(spec.place, home=home, name=spec.name, limit=limit, **spec.options))

@@ -6,10 +6,14 @@ A destination holds the objects of one restic repository in its standard layout 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
+
+import msgspec
+
+from backup_tool.models import Secret
 
 ObjectKind = Literal["config", "keys", "snapshots", "index", "locks", "data"]
 
@@ -94,3 +98,59 @@ class ManyCopies(Protocol):
 
     def copies(self, kind: ObjectKind, name: str, offset: int, length: int) -> Iterator[bytes]:
         """The same range from every place that has it, one after the other."""
+
+
+@runtime_checkable
+class Checksums(Protocol):
+    """An extra of destinations that compute the SHA-256 of what they store by themselves."""
+
+    def checksums(self, kind: ObjectKind) -> Iterator[tuple[str, int, str | None]]:
+        """(name, size, SHA-256 in hex as the place tells it, or None where it tells none) of all objects of a kind, every copy of each, by
+        listing alone; complete, or it raises."""
+
+
+@runtime_checkable
+class Noticing(Protocol):
+    """An extra of destinations that know what a person should do before it is too late."""
+
+    def notices(self) -> Sequence[str]:
+        """Sentences that a run should warn with, with the command to type; after the first operation, and without asking anybody."""
+
+
+class Condition(msgspec.Struct, kw_only=True):
+    """How a destination does, as far as it tells; None is always "not known". Bytes, and times in RFC 3339 (UTC)."""
+
+    account: str | None = None
+    limit: int | None = None
+    used: int | None = None
+    in_trash: int | None = None
+    signed_in: str | None = None
+    sign_in_ends: str | None = None
+    """When the sign-in ends for certain."""
+    sign_in_may_end: str | None = None
+    """When it ends if the account's own set-up was left in a state for trying out."""
+    folder: Literal["there", "absent", "in the trash"] = "absent"
+
+
+@runtime_checkable
+class Describing(Protocol):
+    """An extra of destinations that can tell of the account behind them."""
+
+    def condition(self) -> Condition:
+        """Ask the service. Raises what `exists` does, but not for a folder in the trash: that is told."""
+
+
+class Person(Protocol):
+    """Whoever signs in, at a terminal or not."""
+
+    def ask(self, question: str) -> str:
+        """What is typed. Raises SignInNeeded where nobody can be asked."""
+
+    def ask_secret(self, question: str) -> Secret:
+        """`ask`, unseen."""
+
+    def tell(self, text: str) -> None:
+        """A line to read."""
+
+    def open(self, url: str) -> None:
+        """Show a page in a browser, if there is one; the address is told in any case."""

@@ -20,6 +20,7 @@ import ssl
 import threading
 import time
 import urllib.parse
+import urllib.request
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -113,6 +114,35 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A program that carries encrypted connections to servers outside (RFC 9110, section 9.3.6: CONNECT)."""
+
+    host: str
+    port: int
+    sign_in: Secret = field(default_factory=lambda: Secret(""))
+
+    @classmethod
+    def for_host(cls, host: str) -> Proxy | None:
+        """The one that this machine's settings name for that host (`https_proxy`, `all_proxy`, `no_proxy`, or the system's), or None.
+
+        Raises UsageError for one of a kind that is not spoken here: going around it could be against the rules of the place.
+        """
+        named = urllib.request.getproxies()
+        url = named.get("https") or named.get("all")
+        if not url or urllib.request.proxy_bypass(host):
+            return None
+        try:
+            parts = urllib.parse.urlsplit(url if "://" in url else f"http://{url}")
+            if parts.scheme == "http" and parts.hostname:
+                user, password = (urllib.parse.unquote(part or "") for part in (parts.username, parts.password))
+                return cls(parts.hostname, parts.port or 80, Secret(f"{user}:{password}" if parts.username else ""))
+        except ValueError:
+            pass
+        hint = "name one as http://HOST:PORT in https_proxy, or exempt the server in no_proxy"
+        raise UsageError("the proxy that https_proxy or all_proxy names is of a kind that is not spoken here", hint)
+
+
 class Reply:
     """An answer: its status, its headers, and its body, which is read at most once."""
 
@@ -176,10 +206,17 @@ class HttpClient:
     """
 
     def __init__(
-        self, address: Address, label: str, *, limit: UploadLimit | None = None, password: Callable[[], Secret] | None = None
+        self,
+        address: Address,
+        label: str,
+        *,
+        limit: UploadLimit | None = None,
+        proxy: Proxy | None = None,
+        password: Callable[[], Secret] | None = None,
     ) -> None:
         self.label = label
         self._address = address
+        self._proxy = proxy
         self._limit = limit
         self._context = ssl.create_default_context() if address.secure else None
         self._idle: list[_Link] = []
@@ -214,9 +251,11 @@ class HttpClient:
         body: BinaryIO | None = None,
         size: int = 0,
         moved: int = 0,
+        redirects: bool = True,
     ) -> Iterator[Reply]:
         """Ask for `path` below the address; the answer is one of `expected`. `body` has `size` bytes and is read from its start; `moved`
-        is how many bytes the answer is thought to have. A redirect is followed on the same server only, unless it is expected.
+        is how many bytes the answer is thought to have. A redirect is followed on the same server only, unless it is expected, and none
+        without `redirects`.
 
         Raises what the class says; what is raised inside the `with` block ends the connection.
         """
@@ -227,7 +266,7 @@ class HttpClient:
                 if reply.status in expected:
                     yield reply
                     return
-                if reply.status not in _REDIRECTS:
+                if reply.status not in _REDIRECTS or not redirects:
                     raise self.refusal(method, reply)
                 target = self._redirected(method, target, reply)
         raise BackupError(f"{self.label} sends us in circles", "see that this is the address of the right server")
@@ -290,7 +329,7 @@ class HttpClient:
         with self._lock:
             if self._closed:
                 raise Unreachable(f"the connection to {self.label} was closed", _AGAIN)
-            link = self._kept() or _Link(self._address, self._context)
+            link = self._kept() or _Link(self._address, self._context, self._proxy)
             self._busy.add(link)
         return link
 
@@ -352,7 +391,7 @@ class HttpClient:
             return NoSpace(f"no space left at {self.label}", "make room there, or raise its quota")
         if status in _WORTH_A_RETRY or (status >= 500 and status not in (501, 505)):
             error = Unreachable(told, _AGAIN)
-            error.retry_after = _retry_after(reply.headers)
+            error.retry_after = retry_after(reply.headers)
             return error
         if status == 403:
             return BackupError(f"{self.label} does not allow this ({method})", "see what this user may do there")
@@ -362,11 +401,15 @@ class HttpClient:
 class _Link:
     """One connection to the server, made when it is first used."""
 
-    def __init__(self, address: Address, context: ssl.SSLContext | None) -> None:
-        host, port = address.host, address.port
+    def __init__(self, address: Address, context: ssl.SSLContext | None, proxy: Proxy | None) -> None:
+        host, port = (address.host, address.port) if proxy is None else (proxy.host, proxy.port)
         self.connection: http.client.HTTPConnection
         if context is not None:
             self.connection = http.client.HTTPSConnection(host, port, timeout=CONNECT_SECONDS, context=context, blocksize=PIECE)
+            if proxy is not None:
+                sign_in = base64.b64encode(proxy.sign_in.reveal().encode()).decode()
+                headers = {"Proxy-Authorization": f"Basic {sign_in}"} if sign_in else {}
+                self.connection.set_tunnel(address.host, address.port, headers)
         else:
             self.connection = http.client.HTTPConnection(host, port, timeout=CONNECT_SECONDS, blocksize=PIECE)
         self.idle_since = 0.0
@@ -439,6 +482,8 @@ def _drain(reply: Reply) -> None:
 
 
 def _reason(error: OSError) -> str:
+    if str(error).startswith("Tunnel connection failed"):  # the words of http.client
+        return "the proxy named in https_proxy does not let us through"
     if isinstance(error, http.client.RemoteDisconnected) or not error.errno:
         return "it closed the connection"
     return (os.strerror(error.errno) or type(error).__name__).lower()
@@ -450,8 +495,8 @@ def _phrase(status: int) -> str:
     return str(status)
 
 
-def _retry_after(headers: email.message.Message) -> float | None:
-    """Seconds (RFC 9110, section 10.2.3): a number, or a date, counted from the server's own where it says one."""
+def retry_after(headers: Mapping[str, str] | email.message.Message) -> float | None:
+    """Seconds that a server asks to wait (RFC 9110, section 10.2.3): a number, or a date, counted from its own where it says one."""
     text = headers.get("Retry-After", "").strip()
     if re.fullmatch(r"\d{1,9}", text):
         return float(text)

@@ -1,5 +1,8 @@
 """A destination that is a folder: on this machine's disk, a USB disk or a mounted share. Laid out as restic's design document says.
 
+In a folder that iCloud Drive keeps, objects that the Mac has taken off its disk count as there: looking for one, and listing, need names
+and sizes only; reading brings it back.
+
 An object is written under a temporary name and renamed when it is complete and durable; objects of kind data grow in ``data/`` itself,
 where restic passes over what is no folder, because their own folder follows from a name that is known only at the end.
 """
@@ -17,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from backup_tool.destinations.base import KINDS, Draft, ObjectKind
+from backup_tool.destinations.evicted import away, bring_back, is_away, name_behind, placeholder, size_behind
 from backup_tool.destinations.files import LargeFile, NewFile, change_mode, is_abandoned, make_folder, make_one_folder, sync_folder, told
 from backup_tool.errors import BackupError, BadRange, NoRepository, ObjectMissing
 from backup_tool.names import shown
@@ -59,7 +63,7 @@ class LocalDestination:
             except OSError as error:
                 if error.errno not in _NOT_THERE:
                     raise
-                return False
+                found = is_away(self.path / "config")
         self._opened = self._opened or found
         return found
 
@@ -92,7 +96,7 @@ class LocalDestination:
         if offset < 0 or (length is not None and length < 0):
             raise BadRange(f"bytes {offset} + {length} of {kind} {name[:16]}")
         with self._errors(kind, name):
-            fd = os.open(path, _READ)
+            fd = self._opened_for_reading(path)
             try:
                 size = self._checked(os.fstat(fd), kind, name)
                 end = size if length is None else offset + length
@@ -105,9 +109,30 @@ class LocalDestination:
             raise BadRange(f"{kind} {name[:16]} became shorter while it was read")
         return data
 
+    def _opened_for_reading(self, path: Path) -> int:
+        try:
+            fd = os.open(path, _READ)
+        except FileNotFoundError:
+            if not is_away(path):
+                raise
+            bring_back(path)
+            return os.open(path, _READ)
+        if getattr(os.fstat(fd), "st_flags", 0) and is_away(path):
+            os.close(fd)
+            bring_back(path)
+            return os.open(path, _READ)
+        return fd
+
     def size(self, kind: ObjectKind, name: str) -> int:
         """The stored size in bytes."""
-        return self._checked(self._stat(kind, name), kind, name)
+        path = self._path(kind, name)
+        with self._errors(kind, name):
+            try:
+                return self._checked(path.stat(), kind, name)
+            except FileNotFoundError:
+                if not placeholder(path).is_file():
+                    raise
+                return size_behind(placeholder(path))
 
     def list(self, kind: ObjectKind) -> Iterator[tuple[str, int]]:
         """All (name, size) of a kind; foreign files and temporaries are passed over."""
@@ -126,6 +151,8 @@ class LocalDestination:
         path = self._path(kind, name)
         with self._errors():
             try:
+                with suppress(FileNotFoundError):
+                    placeholder(path).unlink()
                 _unlink(path)
                 if kind not in _MAY_COME_BACK:
                     sync_folder(path.parent)
@@ -178,8 +205,12 @@ class LocalDestination:
         return True
 
     def _stat(self, kind: ObjectKind, name: str) -> os.stat_result:
+        path = self._path(kind, name)
         with self._errors(kind, name):
-            return self._path(kind, name).stat()
+            try:
+                return path.stat()
+            except FileNotFoundError:
+                return placeholder(path).stat()
 
     def _checked(self, found: os.stat_result, kind: ObjectKind, name: str) -> int:
         """The size of a regular file; anything else in an object's place is none."""
@@ -189,7 +220,12 @@ class LocalDestination:
         return found.st_size
 
     def _objects(self, folder: Path) -> Iterator[tuple[str, int]]:
-        return ((name, found.st_size) for name, found in self._entries(folder) if _NAME.fullmatch(name))
+        for name, found in self._entries(folder):
+            if _NAME.fullmatch(name):
+                yield name, found.st_size
+            elif (behind := name_behind(name)) is not None and _NAME.fullmatch(behind):
+                with self._errors(), suppress(FileNotFoundError):  # brought back, or removed, meanwhile
+                    yield behind, size_behind(folder / name)
 
     def _entries(self, folder: Path, *, folders: bool = False) -> Iterator[tuple[str, os.stat_result]]:
         """Regular files in a folder (or the folders in it) with what the system says of each; a folder that is not there holds none."""
@@ -214,7 +250,9 @@ class LocalDestination:
 
         A folder without config is one that `create` is still to fill, until a config has been seen in it: then the disk was unmounted.
         """
-        if not os.path.isdir(self.path) or (self._opened and not os.path.isfile(self.path / "config")):
+        if not os.path.isdir(self.path) or (
+            self._opened and not os.path.isfile(self.path / "config") and not is_away(self.path / "config")
+        ):
             hint = f"see that its disk or share is mounted; a new repository is made by: backup init --repo '{self.label}'"
             raise NoRepository(f"there is no repository at {self.label}", hint)
 
@@ -228,6 +266,11 @@ class LocalDestination:
                 self._check_place()
                 if kind is not None:
                     raise ObjectMissing(f"there is no {kind} {name[:16]} at {self.label}") from error
+            if error.errno == errno.EDEADLK:  # what macOS says where a program without a window would have to wait for iCloud
+                raise away(self.path if kind is None else self._path(kind, name)) from error
+            if error.errno in (errno.EPERM, errno.EACCES) and "Mobile Documents" in self.path.parts:
+                hint = "on the Mac, System Settings, Privacy & Security, Full Disk Access: allow the terminal, or cron"
+                raise BackupError(f"macOS does not let this program into {self.label}", hint) from error
             raise told(error, self.label) from error
 
 

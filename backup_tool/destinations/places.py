@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from backup_tool.destinations.base import Destination
+from backup_tool.destinations.base import Destination, Noticing
 from backup_tool.destinations.delivery import Delivery
 from backup_tool.destinations.local import LocalDestination
 from backup_tool.destinations.several import Several
@@ -33,3 +33,13 @@ def where(destination: Destination) -> str:
         return where((destination.view or destination.places[0]).destination)
     folder = folder_of(destination)
     return destination.label if folder is None else os.path.realpath(folder)
+
+
+def notices(destination: Destination) -> list[str]:
+    """What a person should do before it is too late, as any of the places says; whatever is wrapped around them."""
+    if isinstance(destination, Several):
+        return [text for place in destination.places for text in notices(place.destination)]
+    if isinstance(destination, Noticing):
+        return list(destination.notices())
+    inner = getattr(destination, "inner", None)
+    return notices(inner) if isinstance(inner, Destination) else []

@@ -23,14 +23,53 @@ Wait = Callable[[threading.Event, float], bool]
 """Waits so many seconds, or until the event is set: True where it is."""
 
 
-class Retry:
+class Patience:
     """Tries each operation for up to `patience` seconds, waiting 1 s, 2 s, 4 s … up to 60 s, each shortened at random (full jitter, so that
     many machines do not come back at one moment), and at least as long as the service asked for (Retry-After).
 
-    Until anything has worked, patience is `first_patience`: a wrong address or an absent network is told soon. `close` ends all waiting.
+    Until anything has worked, patience is `first_patience`: a wrong address or an absent network is told soon. `end` ends all waiting.
     """
 
     FIRST, LONGEST = 1.0, 60.0
+
+    def __init__(
+        self,
+        *,
+        patience: float = 900.0,
+        first_patience: float = 60.0,
+        now: Callable[[], float] = time.monotonic,
+        wait: Wait = threading.Event.wait,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        self.now = now
+        self._patience, self._first_patience = patience, first_patience
+        self._wait, self._chance = wait, chance
+        self._ended = threading.Event()
+        self._worked = False
+
+    def run(self, operation: Callable[[], T]) -> T:
+        """What the operation gives. Raises its last Unreachable when patience is at its end; any other error at once."""
+        started, tries = self.now(), 0
+        while True:
+            try:
+                result = operation()
+            except Unreachable as error:
+                wait = max(self._chance() * min(self.FIRST * 2.0**tries, self.LONGEST), error.retry_after or 0.0)
+                tries += 1
+                patience = self._patience if self._worked else self._first_patience
+                if self.now() - started + wait > patience or self._wait(self._ended, wait):
+                    raise
+            else:
+                self._worked = True
+                return result
+
+    def end(self) -> None:
+        """Let nobody wait any longer: whoever does gets the error that he waited for to pass."""
+        self._ended.set()
+
+
+class Retry:
+    """Tries each operation of a destination as `Patience` does."""
 
     def __init__(
         self,
@@ -44,10 +83,8 @@ class Retry:
     ) -> None:
         self.inner = inner
         self.label = inner.label
-        self._patience, self._first_patience = patience, first_patience
-        self._now, self._wait, self._chance = now, wait, chance
-        self._closed = threading.Event()
-        self._worked = False
+        self._tries = Patience(patience=patience, first_patience=first_patience, now=now, wait=wait, chance=chance)
+        self._try = self._tries.run
 
     def create(self) -> None:
         """As the destination's."""
@@ -94,24 +131,9 @@ class Retry:
         return self._try(self.inner.sweep)
 
     def close(self) -> None:
-        """Close the destination, and let nobody wait any longer: whoever does gets the error that he waited for to pass."""
-        self._closed.set()
+        """Close the destination, and end all waiting."""
+        self._tries.end()
         self.inner.close()
-
-    def _try(self, operation: Callable[[], T]) -> T:
-        started, tries = self._now(), 0
-        while True:
-            try:
-                result = operation()
-            except Unreachable as error:
-                wait = max(self._chance() * min(self.FIRST * 2.0**tries, self.LONGEST), error.retry_after or 0.0)
-                tries += 1
-                patience = self._patience if self._worked else self._first_patience
-                if self._now() - started + wait > patience or self._wait(self._closed, wait):
-                    raise
-            else:
-                self._worked = True
-                return result
 
 
 class RetriedDraft:

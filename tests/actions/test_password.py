@@ -280,3 +280,18 @@ def test_of_a_sources_key_the_cure_names_the_sources_settings(memory: Memory) ->
     with pytest.raises(UsageError, match="no keyring") as without:
         read_keyring("whatsapp", "key")
     assert without.value.hint == "use key_command or key_file instead"
+
+
+def test_a_keyring_that_encrypts_nothing_is_refused(memory: Memory) -> None:
+    """A keyring that would keep the password in a plain file is not used, even where another library brought it along."""
+    from keyring.backends.chainer import ChainerBackend
+    from keyrings.alt.file import PlaintextKeyring
+
+    class Chain(ChainerBackend):  # type: ignore[misc, no-untyped-call, unused-ignore]
+        backends = (PlaintextKeyring(),)
+
+    for plain in (PlaintextKeyring(), Chain()):  # type: ignore[no-untyped-call]
+        keyring.set_keyring(plain)
+        with pytest.raises(UsageError, match="unencrypted") as caught:
+            read_keyring("notes")
+        assert "password_command" in caught.value.hint

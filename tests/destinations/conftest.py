@@ -19,6 +19,8 @@ from backup_tool.destinations.rest import RestDestination
 from backup_tool.destinations.retry import Retry
 from tests.destinations import s3_servers
 from tests.destinations.doubles import Flaky, Full, SlowListing
+from tests.destinations.drives import SharedDrive
+from tests.destinations.icloud import SharedCloud
 from tests.destinations.servers import Shared, own_process, rclones
 
 Maker = Callable[[Path], Destination]
@@ -72,7 +74,19 @@ def _cached(path: Path) -> Destination:
     return cache
 
 
+def _icloud(path: Path) -> Destination:
+    """A folder in an iCloud Drive of our own, where this machine has signed in."""
+    return CLOUD.place(path)
+
+
+def _gdrive(path: Path) -> Destination:
+    """A folder in a Google Drive of our own, where this machine has signed in."""
+    return DRIVE.place(path)
+
+
 SERVERS = Shared()
+DRIVE = SharedDrive()
+CLOUD = SharedCloud()
 PLACES: dict[str, Maker] = {
     "local": LocalDestination,
     "doubles": _well_behaved_doubles,
@@ -80,6 +94,8 @@ PLACES: dict[str, Maker] = {
     "rest": _behind("rest", lambda _: own_process(Path("/"), "unverified")),
     **{name: _rclone(name) for name in rclones()},
     **{name: _bucket(name, start) for name, start in s3_servers.SERVERS.items()},
+    "icloud": _icloud,
+    "gdrive": _gdrive,
 }
 
 
@@ -87,6 +103,8 @@ PLACES: dict[str, Maker] = {
 def _servers() -> Iterator[None]:
     yield
     SERVERS.end()
+    CLOUD.end()
+    DRIVE.end()
 
 
 @pytest.fixture(params=list(PLACES.values()), ids=list(PLACES))

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import plistlib
 import re
 import signal
 import socket
@@ -21,7 +22,7 @@ from backup_tool.config import DestinationSpec
 from backup_tool.destinations import open_destination, processes
 from backup_tool.destinations.local import LocalDestination
 from backup_tool.destinations.processes import Maker, maker_of, process_start, temporary_name, this_process
-from backup_tool.errors import BackupError, BadRange, NoRepository, NoSpace, ObjectMissing, UsageError
+from backup_tool.errors import BackupError, BadRange, NoRepository, NoSpace, ObjectMissing, Unreachable, UsageError
 from tests.parts import exfat_stick, needs, needs_root
 
 ROOT = Path(__file__).parents[2]
@@ -75,9 +76,8 @@ def test_a_spec_opens_its_place(tmp_path: Path) -> None:
     opened = open_destination(DestinationSpec(name="usb", path=tmp_path))
     assert isinstance(opened, LocalDestination)
     assert opened.label == str(tmp_path)
-    for kind in ("gdrive", "icloud", "s3"):
-        with pytest.raises(UsageError, match=f"type {kind} are not in this version yet"):
-            open_destination(DestinationSpec(name="x", type=kind, place="y"))
+    with pytest.raises(UsageError, match="type s3 are not in this version yet"):
+        open_destination(DestinationSpec(name="x", type="s3", place="y"))
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])
@@ -513,3 +513,78 @@ def test_leftovers_do_not_trouble_restic(tmp_path: Path) -> None:
             tmp_path / "source" / str(number)
         ).read_bytes()
     assert all(path.exists() for path in left)
+
+
+# A folder that iCloud Drive keeps
+
+
+def evict(file: Path, *, told: bool = True) -> None:
+    """As macOS up to 13 takes a file off its disk: a property list of a hidden name stands for it."""
+    content = {"NSURLNameKey": file.name, "NSURLFileResourceTypeKey": "NSURLFileResourceTypeRegular"}
+    stub = file.with_name(f".{file.name}.icloud")
+    stub.write_bytes(plistlib.dumps({**content, "NSURLFileSizeKey": file.stat().st_size} if told else content, fmt=plistlib.FMT_BINARY))
+    file.unlink()
+
+
+def icloud_folder(tmp_path: Path) -> tuple[LocalDestination, str, Path]:
+    """A repository whose one pack and config were taken off the disk: the place, the pack's name, its path."""
+    place = LocalDestination(tmp_path / "archive")
+    place.create()
+    name = hashlib.sha256(b"pack").hexdigest()
+    place.save("data", name, b"pack")
+    place.save("config", "config", b"sealed")
+    pack = place.path / "data" / name[:2] / name
+    for file in (pack, place.path / "config"):
+        evict(file)
+    return place, name, pack
+
+
+def test_what_a_mac_took_off_its_disk_is_there(tmp_path: Path) -> None:
+    """Objects that are in iCloud only are listed with their size, count as stored, and are not written a second time."""
+    place, name, pack = icloud_folder(tmp_path)
+    assert place.exists()
+    assert list(place.list("data")) == [(name, 4)]
+    assert list(place.list("config")) == [("config", 6)]
+    assert place.size("data", name) == 4
+    assert place.age("data", name) < 60
+    place.save("data", name, b"pack")
+    assert not pack.exists()
+    place.remove("data", name)
+    assert list(place.list("data")) == []
+    assert os.listdir(pack.parent) == []
+
+
+def test_reading_brings_a_file_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading an object that is in iCloud only has the system fetch it first; where that cannot be, the file is named with what to type."""
+    place, name, pack = icloud_folder(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "programs"))
+    with pytest.raises(Unreachable, match="is in iCloud only") as caught:
+        place.load("data", name)
+    assert f"brctl download '{pack}'" in caught.value.hint
+    (tmp_path / "programs").mkdir()
+    brctl = tmp_path / "programs" / "brctl"
+    brctl.write_text(f'#!{sys.executable}\nimport sys\nassert sys.argv[1] == "download"\nopen(sys.argv[2], "wb").write(b"pack")\n')
+    brctl.chmod(0o700)
+    assert place.load("data", name, 1, 2) == b"ac"
+
+
+@pytest.mark.parametrize("stub", [b"", b"bplist00", b"<plist><array/></plist>", plistlib.dumps({"NSURLFileSizeKey": -1})])
+def test_a_placeholder_that_does_not_tell_is_no_empty_object(tmp_path: Path, stub: bytes) -> None:
+    """Where a placeholder does not say how large its file is, a listing says which file has to be brought back first."""
+    place, name, pack = icloud_folder(tmp_path)
+    pack.with_name(f".{name}.icloud").write_bytes(stub)
+    with pytest.raises(Unreachable, match=name):
+        list(place.list("data"))
+
+
+def test_conflict_copies_are_no_objects(tmp_path: Path) -> None:
+    """What iCloud Drive calls `… 2`, because two Macs wrote at once, is passed over and left where it is."""
+    place = LocalDestination(tmp_path / "archive")
+    place.create()
+    name = hashlib.sha256(b"pack").hexdigest()
+    place.save("data", name, b"pack")
+    place.save("config", "config", b"sealed")
+    for copy in (place.path / "data" / name[:2] / f"{name} 2", place.path / "config 2", place.path / "locks" / f".{name} 2.icloud"):
+        copy.write_bytes(b"copy")
+    assert [dict(place.list(kind)) for kind in ("data", "config", "locks")] == [{name: 4}, {"config": 6}, {}]
+    assert place.sweep() == 0

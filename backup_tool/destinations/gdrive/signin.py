@@ -23,6 +23,7 @@ from urllib.parse import urlencode
 import msgspec
 
 from backup_tool.config import APP
+from backup_tool.credentials import refuse_plain_text
 from backup_tool.destinations.files import make_folder, replace_file, told
 from backup_tool.destinations.gdrive.faults import AGAIN, Who
 from backup_tool.destinations.http import HttpClient, retry_after
@@ -102,6 +103,7 @@ class KeyringKeeper:
         """Replace it."""
         import keyring
 
+        refuse_plain_text("leave the setting 'keyring' out: the sign-in is then kept in a private file")
         with _keyring_errors():
             keyring.set_password(APP, self._name, data.decode())
 
