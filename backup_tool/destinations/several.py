@@ -124,7 +124,8 @@ class Several:
             try:
                 data = destination.load(kind, name, offset, length)
             except (ObjectMissing, BadRange) as error:
-                problem = problem or error
+                # A lock of a place that has just gone is of no concern where the next one is looked at.
+                problem = error if kind == "locks" else problem or error
                 if source is self.view and kind != "data":
                     break
                 continue

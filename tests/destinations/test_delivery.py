@@ -19,8 +19,8 @@ from backup_tool.destinations.base import Destination
 from backup_tool.destinations.delivery import Delivery
 from backup_tool.destinations.local import LocalDestination
 from backup_tool.destinations.retry import Retry
-from backup_tool.destinations.several import Place
-from backup_tool.errors import BackupError, NoSpace, SignInNeeded, Unreachable
+from backup_tool.destinations.several import Place, Several
+from backup_tool.errors import BackupError, NoSpace, ObjectMissing, SignInNeeded, Unreachable
 from backup_tool.models import Progress, Secret
 from backup_tool.repository import Repository
 from backup_tool.repository.check import check
@@ -219,3 +219,20 @@ def test_a_place_that_stores_other_bytes_is_found_out_by_its_size(tmp_path: Path
     delivery.close()
     assert (code, [one.objects for one in done.destinations]) == (0, [0, 1])
     machine.all_alike_and_sound(notes=3)
+
+
+def test_a_lock_of_a_place_that_has_just_gone_stops_nobody(tmp_path: Path) -> None:
+    """Where the first place gives out while its locks are read, the next one is looked at: what it does not know is no lock any more."""
+    places = [LocalDestination(tmp_path / name) for name in ("cloud", "nas")]
+    for place in places:
+        place.create()
+        place.save("config", "config", b"sealed")
+    places[0].save("locks", "ab" * 32, b"lock")
+    failing = Flaky(places[0], seed=1, rate=0, error=NoSpace)
+    several = Several([Place("cloud", failing), Place("nas", places[1])])
+    assert several.exists()
+    ((name, _),) = several.list("locks")
+    failing.fail_at(1, stay=True)
+    with pytest.raises(ObjectMissing):
+        several.load("locks", name)
+    assert list(several.list("locks")) == []
