@@ -103,9 +103,13 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.text_factory = _text
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _LONGEST_VALUE)
-        for setting in ("trusted_schema = OFF", "cell_size_check = ON", "temp_store = MEMORY", f"cache_size = -{_CACHE_KIB}"):
-            connection.execute(f"PRAGMA {setting}")
-        connection.execute("PRAGMA query_only = ON")
+        try:
+            for setting in ("trusted_schema = OFF", "cell_size_check = ON", "temp_store = MEMORY", f"cache_size = -{_CACHE_KIB}"):
+                connection.execute(f"PRAGMA {setting}")
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").close()
+        except MemoryError:  # so SQLite calls a record whose lengths no memory could hold
+            raise sqlite3.DatabaseError("its schema is damaged") from None
         calls = (_STEPS + _STEPS_A_BYTE * path.stat().st_size) // _STEPS_A_CALL
 
         def stop() -> bool:

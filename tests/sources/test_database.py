@@ -625,6 +625,19 @@ class TestDamage:
         assert [problem.path for problem in found.summary.problems] == ["Databases/msgstore.db"]
         assert found.summary.database is None
 
+    def test_a_schema_that_claims_more_bytes_than_memory_has_is_a_problem(self, store: Store) -> None:
+        """Where a length in it was changed SQLite speaks of memory: it is told as the damage that it is, and the notes are taken."""
+        path, _ = put(store, 1)
+        data = bytearray(13 * 4096)  # the file format, sections 1.3 and 1.6: a header, and one cell of the schema's page
+        data[:24] = b"SQLite format 3\0" + bytes.fromhex("1000010100402020")
+        data[27], data[31], data[43], data[47], data[59], data[95], data[99] = 1, 13, 11, 4, 1, 1, 1
+        data[100], data[104], data[108:110] = 13, 1, (2659).to_bytes(2, "big")
+        data[2659:2673] = b"\xff" * 12 + b"\0\xff"
+        store.put("Databases/msgstore.db", bytes(data))
+        found = scan(store.root)
+        assert found.paths == [path]
+        assert found.summary.problems == [Problem("Databases/msgstore.db", "its schema is damaged")]
+
     def test_a_schema_that_is_no_text_is_a_problem(self, store: Store) -> None:
         """Where even the names of tables are damaged, and so SQLite's own complaint, the notes are taken and the damage is a problem."""
         path, _ = put(store, 1)
