@@ -50,6 +50,7 @@ class Shipping:
         self._locks = ExitStack()
         self._queued: list[Snapshot] = []
         self._held_back: Incomplete | None = None
+        delivery.is_kept = lambda one: one.kind in ("index", "snapshots") or (one.kind == "data" and repository.is_read_whole(one.name))
         self._elsewhere: dict[str, Repository] = {}
 
     def __enter__(self) -> Shipping:
@@ -212,6 +213,10 @@ class Shipping:
         if self._delivery.spool is not None:
             self._delivery.spool.tidy(self._delivery.primary.name)
             self._remember_primary(self._delivery.spool)
+        if self._delivery.view is not None:
+            with suppress(BackupError):
+                newest = {one.id for one in self._repository.newest_snapshots()}
+                self._delivery.note(self._repository.needed_index(), newest)
         results = [self._result(place) for place in self._delivery.places]
         if all(one.status == "delivered" for one in results):
             return results, 0

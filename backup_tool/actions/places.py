@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from backup_tool.actions.state import State
 from backup_tool.destinations.base import Destination
@@ -21,9 +22,9 @@ def open_for_reading(places: Sequence[Place], state: State, progress: Progress) 
     return Several(places, spool, told=progress.warn)
 
 
-def open_for_delivery(places: Sequence[Place], state: State, progress: Progress, spool_size: int) -> Destination:
-    """A single folder of this machine as it is; anything else behind a spool."""
+def open_for_delivery(places: Sequence[Place], state: State, progress: Progress, spool_size: int, cache: Path | None = None) -> Destination:
+    """A single folder of this machine as it is; anything else behind a spool. `cache` is the folder of the cache, if there is one."""
     only_folder = len(places) == 1 and isinstance(places[0].destination, LocalDestination)
     if only_folder and find_spool(state.spools, [places[0].destination.label]) is None:
         return places[0].destination
-    return Delivery(places, state.spools, bound=spool_size, told=progress.warn)
+    return Delivery(places, state.spools, bound=spool_size, cache=cache, told=progress.warn)

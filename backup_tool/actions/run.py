@@ -116,7 +116,12 @@ def run(plan: RunPlan, progress: Progress, kind: Callable[..., Job] | None = Non
             shipping = stack.enter_context(Shipping(plan.destination, repository, lock, plan.state, progress))
             shipping.begin()
         job = (kind or Job)(plan, repository, progress, shipping)
-        result = job.run()
+        try:
+            result = job.run()
+        except IntegrityError:
+            if isinstance(plan.destination, Delivery) and plan.destination.is_away:
+                plan.destination.raise_away()  # what the archive is to be read for is not all on this machine
+            raise
         codes = [3 * bool(result.errors), IntegrityError.exit_code * bool(job.lost)]
         if shipping is not None:
             result.destinations, code = shipping.finish()

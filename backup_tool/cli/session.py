@@ -101,13 +101,12 @@ class Session:
         from backup_tool.actions.places import open_for_delivery
 
         spool_size = self.settings.repository.spool_size
-        delivery = open_for_delivery([*map(self.place_of, self.specs)], self.state, self.progress, spool_size)
+        delivery = open_for_delivery([*map(self.place_of, self.specs)], self.state, self.progress, spool_size, self._cache)
         self._stack.callback(delivery.close)
         return delivery
 
     def place_of(self, spec: DestinationSpec) -> Place:
         """One destination by itself."""
-        from backup_tool.config import cache_dir
         from backup_tool.destinations import open_destination
         from backup_tool.destinations.several import Place
 
@@ -115,11 +114,17 @@ class Session:
             spec,
             limit=self._limit,
             home=self.state.home(spec.label),
-            cache=None if self.common.no_cache else cache_dir(os.environ) / "archives",
+            cache=self._cache,
             tell=self.progress.tell,
         )
         self._stack.callback(destination.close)
         return Place(spec.name, destination)
+
+    @property
+    def _cache(self) -> Path | None:
+        from backup_tool.config import cache_dir
+
+        return None if self.common.no_cache else cache_dir(os.environ) / "archives"
 
     def read_around_cache(self) -> None:
         """Before the place is opened: what it holds is to be seen, not what this machine remembers of it."""

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from backup_tool.destinations.base import Destination, Draft, ObjectKind
 from backup_tool.destinations.files import NewFile, is_abandoned, make_folder, told
+from backup_tool.errors import BadRange, ObjectMissing
 
 SMALL_PACK = 4 * 2**20
 """Packs of catalogs and trees below this size are read whole, and kept; in bytes."""
@@ -220,6 +221,39 @@ class Cache:
             if first:
                 self._tell(f"copies of index and catalogs cannot be kept on this machine: {told(error, str(self._folder)).message}")
             return None
+
+
+class Kept:
+    """What is kept of one repository, by itself: for a run that reaches no place. `config` are the bytes of its config file."""
+
+    label = "this machine"
+
+    def __init__(self, folder: Path, config: bytes) -> None:
+        self._home = folder / hashlib.sha256(config).hexdigest()
+
+    def list(self, kind: ObjectKind) -> Iterator[tuple[str, int]]:
+        """(name, size) of what is kept of a kind; nothing of most kinds."""
+        return ((path.name, size) for path, size, _ in _files(self._home / kind) if _is_name(path.name))
+
+    def load(self, kind: ObjectKind, name: str, offset: int = 0, length: int | None = None) -> bytes:
+        """The bytes, of an object that is here whole. Raises ObjectMissing, BadRange."""
+        data = None
+        with suppress(OSError):
+            data = _read(self._home / kind / name, None)
+        if data is None or hashlib.sha256(data).hexdigest() != name:
+            raise ObjectMissing(f"there is no {kind} {name[:16]} on this machine")
+        end = len(data) if length is None else offset + length
+        if not 0 <= offset <= end <= len(data):
+            raise BadRange(f"bytes {offset} to {end} of {kind} {name[:16]}, which has {len(data)}")
+        return data[offset:end]
+
+    def keep(self, kind: ObjectKind, name: str, path: Path) -> None:
+        """Keep a copy of a file. Where that does not work, nothing is lost but time."""
+        with suppress(OSError):
+            make_folder(self._home / kind)
+            with NewFile(self._home / kind) as copy:
+                copy.write(path.read_bytes())
+                copy.commit(self._home / kind / name, durable=False)
 
 
 def _is_name(text: str) -> bool:

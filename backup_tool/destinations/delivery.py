@@ -14,11 +14,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from backup_tool.destinations.base import Destination, Draft, ObjectKind
+from backup_tool.destinations.cache import Kept
 from backup_tool.destinations.courier import Courier
 from backup_tool.destinations.files import NewFile, told
 from backup_tool.destinations.local import LocalDestination
-from backup_tool.destinations.several import Place, Several, T, no_repository
-from backup_tool.destinations.spool import Parcel, Spool, find_spool
+from backup_tool.destinations.several import Bytes, Place, Several, T, no_repository
+from backup_tool.destinations.spool import QUEUED, Parcel, Spool, find_spool
 from backup_tool.errors import (
     BackupError,
     BadRange,
@@ -40,7 +41,9 @@ class Delivery(Several):
     this machine has kept of the repository.
     """
 
-    memory: Destination | None = None
+    memory: Kept | None = None
+    is_kept: Callable[[Parcel], bool] = staticmethod(lambda parcel: parcel.kind in ("index", "snapshots"))
+    """Whether a copy of an object that was delivered stays in `memory`: index files, snapshots, catalogs and trees are read every night."""
     is_settled = False
     """Whether something was built on the view: it is not exchanged for another place any more."""
 
@@ -49,12 +52,15 @@ class Delivery(Several):
         places: Sequence[Place],
         spools: Path,
         *,
+        cache: Path | None = None,
         bound: int = SPOOL_SIZE,
         uploads: int = 4,
         told: Callable[[str], None] = lambda text: None,
     ) -> None:
         super().__init__(places, told=told)
         self.couriers: dict[str, Courier] = {}
+        self._cache = cache
+        self._added: dict[ObjectKind, dict[str, int]] = {}
         self._spools, self._bound, self._uploads = spools, bound, uploads
         self._locks: dict[str, bytes] = {}
         self._held_back: set[str] = set()
@@ -97,6 +103,7 @@ class Delivery(Several):
         direct = isinstance(primary, LocalDestination) and self.primary.error is None
         if not direct or len(self.places) > 1 or self.spool.store.path.is_dir():
             self.spool.prepare(config, self._keys_of(self.view), [place.destination.label for place in self.places])
+        self.memory = None if self._cache is None else Kept(self._cache, config)
         self._store = primary if direct and isinstance(primary, LocalDestination) else self.spool.store
         self.waiting = None if self.spool.is_empty() and direct else self.spool.store
         self._start()
@@ -105,12 +112,45 @@ class Delivery(Several):
     def _begin_away(self) -> bool:
         """No place is reached: go on from what the spool knows, or say why not."""
         self.spool = find_spool(self._spools, [place.destination.label for place in self.places], self._bound)
-        if self.spool is None or self.memory is None or not any(self.memory.list("index")):
+        if self.spool is None or not self._recall(self.spool):
             self._raise_first()  # without the index, everything would be stored once more
             return False
         self._store = self.waiting = self.spool.store
         self._start()
         return True
+
+    def _recall(self, spool: Spool) -> bool:
+        """Take the listings as they were last noted. False where not all that a run needs of them is on this machine."""
+        noted = spool.noted()
+        if self._cache is None or not noted or not spool.store.exists():
+            return False
+        self.memory = Kept(self._cache, spool.store.load("config", "config"))
+        for kind in ("index", "snapshots"):
+            here = {name for place in (self.memory, spool.store) for name, _ in place.list(kind)}
+            if not noted.get(kind, {}).keys() <= here:
+                return False
+        self._listed = {kind: dict(noted.get(kind, {})) for kind in QUEUED}
+        self._listed["keys"] = dict(spool.store.list("keys"))
+        self.is_settled = True
+        return True
+
+    @property
+    def is_away(self) -> bool:
+        """Whether no place is reached, and this machine goes on from what it has kept."""
+        return self.view is None and self.is_settled
+
+    def raise_away(self) -> None:
+        """Raise why no place is reached."""
+        self._raise_first()
+
+    def note(self, index: set[str], snapshots: set[str]) -> None:
+        """At the end of a run: these of its index files and snapshots the next one needs, should it reach nobody."""
+        if self.spool is None or self.view is None or not self._spooled():
+            return
+        all_of = {kind: {**self._listed.get(kind, {}), **self._added.get(kind, {})} for kind in QUEUED}
+        needed = {"index": index, "snapshots": snapshots, "data": all_of["data"].keys()}
+        with suppress(BackupError):
+            self.spool.note({kind: {name: size for name, size in all_of[kind].items() if name in needed[kind]} for kind in QUEUED})
 
     def _start(self) -> None:
         self._probed = True
@@ -167,12 +207,16 @@ class Delivery(Several):
     @contextmanager
     def _growing(self) -> Iterator[Callable[[int], None]]:
         """Bytes that grow here take room in the spool before they are an object of it."""
-        spool = self.spool if self.spool is not None and self.store is self.spool.store else None
+        spool = self.spool if self._spooled() else None
         if spool is None:
             yield lambda size: None
             return
         with spool.growing() as grow:
             yield grow
+
+    def _spooled(self) -> bool:
+        """Whether new objects are stored in the spool, and not in a place."""
+        return self.spool is not None and self._store is self.spool.store
 
     def adopt(self, kind: ObjectKind, name: str, size: int) -> None:
         """Another process of ours has stored an object in the folder of `store`."""
@@ -181,11 +225,12 @@ class Delivery(Several):
 
     def wait_for_room(self) -> None:
         """Wait until the spool has room. Raises NoSpace where nothing will make any."""
-        if self.spool is not None and self.store is self.spool.store:
+        if self.spool is not None and self._spooled():
             self.spool.wait_for_room(lambda: not any(courier.is_going() for courier in self.couriers.values()))
 
     def _stored(self, parcel: Parcel) -> None:
-        if self.spool is not None and self.store is self.spool.store:
+        self._added.setdefault(parcel.kind, {})[parcel.name] = parcel.size
+        if self.spool is not None and self._spooled():
             self.spool.put(parcel)
         for courier in self.couriers.values():
             if courier.place.destination is self._store:
@@ -196,6 +241,8 @@ class Delivery(Several):
     # Carrying
 
     def _has_arrived(self, place: Place, parcel: Parcel) -> None:
+        if self.memory is not None and self._spooled() and self.is_kept(parcel) and (path := self._here(parcel)) is not None:
+            self.memory.keep(parcel.kind, parcel.name, path)
         if self.spool is not None:
             reached = {courier.place.name for courier in self.couriers.values() if courier.is_going()}
             self.spool.has(parcel, place.name, reached, self.primary.name)
@@ -264,8 +311,6 @@ class Delivery(Several):
             listed = self._at_view(lambda place: dict(place.list(kind)), listed)
         while not self.is_settled and self.view is None and self.change_view():
             listed = self._at_view(lambda place: dict(place.list(kind)), None)
-        if listed is None and self.memory is not None:
-            listed = dict(self.memory.list(kind))
         if listed is None:
             self._raise_first()
         self._listed[kind] = listed or {}
@@ -279,6 +324,8 @@ class Delivery(Several):
 
     def change_view(self) -> bool:
         """The view has gone before anything was built on it: the next place takes its part, and our locks. False where none is left."""
+        if self.is_settled:
+            return False
         self._listed.clear()
         self.view = next((place for place in self._reached() if self.couriers[place.name].is_going()), None)
         for name, data in list(self._locks.items()):
@@ -302,9 +349,11 @@ class Delivery(Several):
             return self._locks[name]
         return super().load(kind, name, offset, length)
 
-    def _sources(self) -> Sequence[Place | Destination]:
-        kept = [place for place in (self._store, self.memory) if place is not None and (place is self.memory or not self._reached())]
-        return [*super()._sources(), *kept]
+    def _sources(self) -> Sequence[Place | Bytes]:
+        return [*super()._sources(), *([] if self._store is None or self._reached() else [self._store]), *self._remembered()]
+
+    def _remembered(self) -> Sequence[Kept]:
+        return [] if self.memory is None else [self.memory]
 
     def size(self, kind: ObjectKind, name: str) -> int:
         """Its size here or in the view."""

@@ -11,13 +11,21 @@ import hmac
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NoReturn, Protocol, TypeVar
 
 from backup_tool.destinations.base import Destination, Draft, ObjectKind
 from backup_tool.destinations.spool import Spool
 from backup_tool.errors import BackupError, BadRange, NoRepository, ObjectMissing
 
 T = TypeVar("T")
+
+
+class Bytes(Protocol):
+    """Where the bytes of objects can be had."""
+
+    label: str
+
+    def load(self, kind: ObjectKind, name: str, offset: int = 0, length: int | None = None) -> bytes: ...
 
 
 class Place:
@@ -164,7 +172,7 @@ class Several:
             self._said.add(text)
             self._told(text)
 
-    def _sources(self) -> Sequence[Place | Destination]:
+    def _sources(self) -> Sequence[Place | Bytes]:
         """Where bytes are taken from, in order."""
         others = [place for place in self._reached() if place is not self.view]
         view = self.view  # another thread may lose it meanwhile

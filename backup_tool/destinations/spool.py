@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -72,6 +72,17 @@ class Spool:
     def waiting(self) -> Iterator[Parcel]:
         """All that is in it, in the order of delivery."""
         return (Parcel(kind, name, size) for kind in QUEUED for name, size in sorted(self.store.list(kind)))
+
+    def note(self, needed: Mapping[str, Mapping[str, int]]) -> None:
+        """What the view has of each kind, as far as a run needs it: so that the next one can do without."""
+        if self._folder.is_dir():
+            self._write("needed.json", needed)
+
+    def noted(self) -> dict[str, dict[str, int]]:
+        """What was noted last; nothing where that cannot be read."""
+        found = _read(self._folder / "needed.json")
+        whole = isinstance(found, dict) and all(isinstance(names, dict) for names in found.values())
+        return found if whole and isinstance(found, dict) else {}
 
     def is_of(self, config: bytes) -> bool:
         """Whether it is of the repository with this config."""

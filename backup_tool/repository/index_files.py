@@ -138,6 +138,10 @@ class IndexFiles:
             lambda name: listed[name],
         )
 
+    def needed(self) -> set[str]:
+        """The files that are enough to read all there is, as far as is known."""
+        return self._known.files.keys() - self._known.needless
+
     def read(self, name: str, size: int) -> DecodedIndex:
         """What one index file of `size` bytes says, by itself. Raises DamagedObject, ObjectMissing."""
         return self._decoded(name, load_whole(self._destination, "index", name, size, MAX_INDEX))

@@ -228,6 +228,14 @@ class Repository:
         """
         self._files.load(on_damage, on_pack)
 
+    def needed_index(self) -> set[str]:
+        """The index files that have to be read, by what was loaded and written so far."""
+        return self._files.needed()
+
+    def is_read_whole(self, pack: str) -> bool:
+        """True for a small pack of catalogs or trees that is known."""
+        return self._files.small_pack(bytes.fromhex(pack)) is not None
+
     def packs_in_index(self, name: str, size: int) -> set[str]:
         """The packs that one stored index file of `size` bytes names. Raises DamagedObject, ObjectMissing."""
         return {pack.pack.hex() for pack in self._files.read(name, size).packs}

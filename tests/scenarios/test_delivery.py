@@ -371,6 +371,47 @@ def test_a_server_that_fails_in_the_middle_of_a_night_costs_nothing(servers: tup
     places.all_alike_and_sound()
 
 
+def test_a_night_that_reaches_nobody_archives_all_the_same(new_world: NewWorld, tmp_path: Path) -> None:
+    """The server refuses the sign-in: new notes are archived here from what this machine keeps of the index, with exit code 4, none of the
+    old ones again; when the server takes them, all is there in order."""
+    world = new_world(tmp_path / "desk")
+    store = phone(world.folder / "phone", notes=6)
+    with serving(world.repo) as rest:
+        there = ["--repo", f"rest:{rest.url}"]
+        for night in range(2):
+            store.put(f"Media/WhatsApp Voice Notes/202614/PTT-2026040{night}-WA0001.opus", opus_note(1.0, 70 + night))
+            world.backup("run", "phone", *there)
+        rest.sign_in = "Basic nobody"
+        for night in range(2, 5):
+            store.put(f"Media/WhatsApp Voice Notes/202614/PTT-2026040{night}-WA0001.opus", opus_note(1.0, 70 + night))
+            result = world.backup("run", "phone", "--json", *there, code=4).json
+            assert (result["new"], result["notes"], result["destinations"][0]["status"]) == (1, 7 + night, "queued")
+            assert result["bytes_added"] < 30_000
+        assert len(list((world.repo / "snapshots").iterdir())) == 2
+        rest.sign_in = ""
+        result = world.backup("run", "phone", "--json", *there).json
+        assert (result["new"], result["notes"], result["destinations"][0]["status"]) == (0, 11, "delivered")
+        assert len(list((world.repo / "snapshots").iterdir())) == 6
+        assert "no errors were found" in world.restic("check", "--read-data")
+        assert world.backup("list", "--json", "--repo", world.repo).out.count(b'"message_id"') == 11
+
+
+def test_a_night_that_reaches_nobody_and_has_no_cache_leaves_everything_for_the_next(new_world: NewWorld, tmp_path: Path) -> None:
+    """Where the index is not kept here nothing is stored, least of all everything once more: the run ends with the server's own code."""
+    world = new_world(tmp_path / "desk")
+    store = phone(world.folder / "phone", notes=3)
+    with serving(world.repo) as rest:
+        there = ["--repo", f"rest:{rest.url}"]
+        world.backup("run", "phone", *there)
+        shutil.rmtree(world.folder / "cache")
+        store.put("Media/WhatsApp Voice Notes/202614/PTT-20260401-WA0001.opus", opus_note(1.0, 77))
+        rest.sign_in = "Basic nobody"
+        assert "user or password" in world.backup("run", "phone", *there, code=4).told
+        rest.sign_in = ""
+        result = world.backup("run", "phone", "--json", *there).json
+        assert (result["new"], result["notes"]) == (1, 4)
+
+
 def test_a_single_server_is_delivered_to_through_the_spool(new_world: NewWorld, tmp_path: Path) -> None:
     """Typed on the command line, too: what a full server did not take waits here, with exit code 14, and arrives the next time."""
     world = new_world(tmp_path / "desk")
