@@ -199,6 +199,64 @@ def test_the_same_name_in_two_stores_goes_to_its_own(tmp_path: Path) -> None:
     assert {file.path.split("/")[0]: file.notes[0].message_id for file in found.files} == {"new": None, "old": "A"}
 
 
+def two_phones(folder: Path, newer: dict[str, object]) -> Scanned:
+    """Two phones side by side that are in one group: the first has a note; `newer` is what the second, used since, says of it."""
+    one, other = Store(folder / "one/WhatsApp"), Store(folder / "other/WhatsApp")
+    one.put(f"{WEEK}/{NAME}", NOTE)
+    messages(one, {"file": f"{WEEK}/{NAME}", "data": NOTE, "sender": ANNA, "media_duration": 2})
+    messages(other, {"sender": ANNA} | newer, {"sent": SENT + 10**9, "file": f"{WEEK}/PTT-20260315-WA0000.opus", "sender": ANNA})
+    return scan(folder)
+
+
+@pytest.mark.parametrize(
+    "newer",
+    [
+        {"media": False},
+        {"file": None, "transferred": 0},
+        {"file": f"{WEEK}/PTT-20260303-WA0001.opus"},
+        {"file": f"{WEEK}/PTT-20260303-WA0001.opus", "from_me": True, "sender": None},
+    ],
+)
+def test_a_note_that_only_the_older_of_two_phones_has_keeps_its_message(tmp_path: Path, newer: dict[str, object]) -> None:
+    """The newer database knows the message without the file: it is the note of the other phone's file, and nobody misses it."""
+    found = two_phones(tmp_path, newer)
+    (note,) = found.notes
+    assert (note.chat, note.message_id, note.sender_id, note.duration) == ("Family", "A", ANNA, 2.0)
+    assert (found.summary.orphans, [absent.message_id for absent in found.summary.missing + found.summary.not_downloaded]) == (0, ["B"])
+
+
+def test_one_note_under_different_names_on_two_phones_is_one_message(tmp_path: Path) -> None:
+    """Each phone numbers its files for itself: both copies are of the message."""
+    (tmp_path / f"other/WhatsApp/{WEEK}").mkdir(parents=True)
+    (tmp_path / f"other/WhatsApp/{WEEK}/PTT-20260303-WA0001.opus").write_bytes(NOTE)
+    found = two_phones(tmp_path, {"file": f"{WEEK}/PTT-20260303-WA0001.opus", "data": NOTE})
+    assert [note.message_id for note in found.notes] == ["A", "A"]
+    assert found.summary.orphans == 0
+
+
+def test_a_name_of_another_phone_alone_takes_nobodys_file(tmp_path: Path) -> None:
+    """An older database names a file, and has nothing else on record of it: the newer one's file of that name is another note."""
+    one, other = Store(tmp_path / "one/WhatsApp"), Store(tmp_path / "other/WhatsApp")
+    other.put(f"{WEEK}/{NAME}", NOTE)
+    messages(one, {"file": f"{WEEK}/{NAME}", "sender": ANNA})
+    newest = {"sent": SENT + 10**9, "file": f"{WEEK}/{NAME}", "data": NOTE, "sender": BEN}
+    messages(other, {"file": None, "transferred": 0, "sender": ANNA}, newest)
+    assert matched(scan(tmp_path)) == {f"{WEEK}/{NAME}": ["B"]}
+
+
+def test_a_message_told_twice_in_one_database_is_where_either_says(store: Store) -> None:
+    """One person's chat stands under a number and a hidden identity, and a message in both: once without its file, once with it."""
+    store.put(f"{WEEK}/{NAME}", NOTE)
+    msgstore = Msgstore(store.root / "Databases/msgstore.db")
+    msgstore.map_lid("77001100220033@lid", ANNA)
+    msgstore.message(msgstore.chat("77001100220033@lid"), "A", sent=SENT, file=None, transferred=0)
+    msgstore.message(msgstore.chat(ANNA), "A", sent=SENT, file=f"{WEEK}/{NAME}", data=NOTE)
+    msgstore.close()
+    found = scan(store.root)
+    assert [(note.chat_id, note.message_id) for note in found.notes] == [(ANNA, "A")]
+    assert (found.summary.orphans, found.summary.missing, found.summary.not_downloaded) == (0, [], [])
+
+
 @pytest.mark.parametrize(
     "path", ["../../../etc/passwd", "Media/../../secret.opus", "/etc/passwd", "content://media/1", "", "\0", "x" * 20_000]
 )

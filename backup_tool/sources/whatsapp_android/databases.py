@@ -44,7 +44,7 @@ from backup_tool.sources.whatsapp_android.encrypted import (
     wrong_kind,
 )
 from backup_tool.sources.whatsapp_android.keys import KEY_FILE_SIZES, Key, Keys
-from backup_tool.sources.whatsapp_android.rows import Row, read_rows
+from backup_tool.sources.whatsapp_android.rows import Row, complete, elsewhere, read_rows
 from backup_tool.sources.whatsapp_android.schema import Schema
 from backup_tool.sources.whatsapp_android.stores import DatabaseFile, Found
 
@@ -372,12 +372,17 @@ def _in_words(error: sqlite3.Error) -> str:
 
 
 def _each_once(read: list[_Read]) -> list[Row]:
-    """The rows of all databases; of a message that several have, the one of the newest."""
+    """The rows of all databases; of a message that several have, what the newest says.
+
+    Each says where the file is on its own phone, or in its own chat, if one message is in two: so such a message has a row for each.
+    """
     rows: list[Row] = []
-    seen: set[object] = set()
+    first: dict[object, Row] = {}
     for done in read:
         for row in done.rows:
-            if row.message is None or row.message not in seen:
-                seen.add(row.message)
+            known = first.setdefault(row.message, row) if row.message else row
+            if known is not row:
+                complete(known, row)
+            if known is row or ((row.path or row.hash) and (row.root, row.path, row.hash) != (known.root, known.path, known.hash)):
                 rows.append(row)
-    return rows
+    return [row if row.message is None or first[row.message] is row else elsewhere(first[row.message], row) for row in rows]

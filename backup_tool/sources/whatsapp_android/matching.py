@@ -27,7 +27,10 @@ _Key = Callable[[str], "str | None"]
 
 
 class Matching:
-    """Files and messages of one scan. `rows_of` holds, by a file's number, its messages; `unmatched` the messages without a file."""
+    """Files and messages of one scan. `rows_of` holds, by a file's number, its messages; `unmatched` the messages without a file.
+
+    A message may have several rows, for several places where its file may be: a file has it once, and it is unmatched where none matches.
+    """
 
     def __init__(self, files: Sequence[AudioFile], roots: Sequence[str], rows: Sequence[Row]) -> None:
         self.rows_of: dict[int, list[Row]] = {}
@@ -45,8 +48,12 @@ class Matching:
         self._by_recorded_hash()
         self._by_content(hash_file, known)
         self._by_key(lambda path: _tail(path, 1), self._by_name)
-        for rows in self.rows_of.values():
-            rows.sort(key=lambda row: row.order)
+        for number, rows in self.rows_of.items():
+            self.rows_of[number] = _each_message_once(sorted(rows, key=lambda row: (*row.order, row.again)))
+        # Of two phones, one sent what the other received: in a group that is one message.
+        there = {_message(row) for rows in self.rows_of.values() for row in rows}
+        left = [row for row in self.unmatched if _message(row) is None or _message(row) not in there]
+        self.unmatched = _each_message_once(sorted(left, key=lambda row: not row.arrived))
 
     def _assign(self, choose: Callable[[Row], int | None]) -> None:
         left = []
@@ -93,7 +100,8 @@ class Matching:
     def _may_be(self, row: Row, number: int) -> bool:
         if row.size is not None:
             return self._files[number].size == row.size
-        return row.hash is None or self._roots[number] == row.root  # else another phone gave the name: the content tells (step 4)
+        # A name that another phone gave says nothing: the content tells (step 4).
+        return (row.hash is None and not row.again) or self._roots[number] == row.root
 
     def _settle_disputes(self, hash_file: Hasher, known: KnownId | None) -> None:
         """Of messages that name one file and recorded different audio for it, those keep it whose audio it is.
@@ -139,6 +147,18 @@ class Matching:
                 continue  # the one who reads it for its bytes will say so
             by_hash.setdefault(file.id, number)
         self._assign(lambda row: by_hash.get(row.hash.hex()) if row.hash else None)
+
+
+def _message(row: Row) -> tuple[str, str] | None:
+    return row.message and row.message[:2]
+
+
+def _each_message_once(rows: Sequence[Row]) -> list[Row]:
+    """The rows without those of a message that one before is of."""
+    once: dict[object, Row] = {}
+    for row in rows:
+        once.setdefault(row.message or id(row), row)
+    return list(once.values())
 
 
 def _tail(path: str, parts: int) -> str | None:

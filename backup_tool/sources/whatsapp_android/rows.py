@@ -56,6 +56,8 @@ class Row(msgspec.Struct, gc=False):
     transcript: str | None
     revoked: bool
     arrived: bool
+    again: bool = False
+    """True where another row is of the same message: this one only tells of one more place where its file may be."""
 
     @property
     def order(self) -> tuple[int, int]:
@@ -86,6 +88,18 @@ def read_rows(schema: Schema, root: str | None) -> Iterator[Row]:
             yield row
         else:
             _complete(twin, row)
+
+
+def complete(row: Row, twin: Row) -> None:
+    """What another row says of the same message counts where the first says nothing, but for where its file is."""
+    for field in ("sender", "sent", "kind", "duration", "transcript", "starred", "forwarded"):
+        if getattr(row, field) is None:
+            setattr(row, field, getattr(twin, field))
+
+
+def elsewhere(row: Row, twin: Row) -> Row:
+    """The message of `row`, with its file where `twin` says it is."""
+    return msgspec.structs.replace(row, root=twin.root, path=twin.path, size=twin.size, hash=twin.hash, arrived=twin.arrived, again=True)
 
 
 def _complete(row: Row, twin: Row) -> None:
