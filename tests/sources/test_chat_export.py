@@ -286,6 +286,25 @@ def test_a_number_in_a_groups_name_is_told_from_that_of_a_copy_by_the_iphones_te
     assert {note.chat for note in take(tmp_path).notes} == {"Klasse (1)", "Klasse (2)", "Klasse"}
 
 
+@pytest.mark.parametrize(
+    ("named", "said", "title"),
+    [
+        ("Anna 2", "", "Anna"),
+        ("Anna-1", "", "Anna"),
+        ("Anna copy", "", "Anna"),
+        ("Familie 2", "Familie", "Familie"),
+        ("Familie 2", "Familie 2", "Familie 2"),
+        ("Familie 2", "", "Familie 2"),
+    ],
+)
+def test_the_number_that_apple_gives_a_copy_is_told_from_a_name(named: str, said: str, title: str, tmp_path: Path) -> None:
+    """Chat "Anna 2" is a copy of "Anna" where somebody of that name wrote, or the text is called so; else it is a name."""
+    lines, files = conversation(GERMAN)
+    first = [Line(SENT - timedelta(days=9), said, LRM + "Nachrichten und Anrufe sind verschlüsselt.")] if said else []
+    share(tmp_path, GERMAN, named, [*first, *lines], files)
+    assert {note.chat_id for note in take(tmp_path).notes} == {f"export:{title}"}
+
+
 def test_an_iphones_text_knows_the_title_by_itself(tmp_path: Path) -> None:
     """A renamed zip still knows the chat, where the app speaks under the chat's own name; in a group, nobody is taken for the owner."""
     lines, files = conversation(GERMAN)

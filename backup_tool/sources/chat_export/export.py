@@ -14,7 +14,18 @@ from backup_tool.sources.base import AudioFile, FileUnreadable
 from backup_tool.sources.chat_export import dates
 from backup_tool.sources.chat_export.containers import MOST_TEXT, Container
 from backup_tool.sources.chat_export.grammar import Mention, Message, Text, authors_of, mentions, read_text, voice_of_the_app
-from backup_tool.sources.chat_export.names import Names, clean, day_of, kind_of, plain_title, stable_name, title_in, title_of, uncopied
+from backup_tool.sources.chat_export.names import (
+    Names,
+    clean,
+    day_of,
+    kind_of,
+    plain_title,
+    stable_name,
+    title_in,
+    title_of,
+    uncopied,
+    without_count,
+)
 from backup_tool.sources.filenames import Zone
 
 _FORMS = {"ios": "an iPhone", "android": "an Android phone", "old": "an old phone"}
@@ -87,7 +98,9 @@ def _title(path: str, container: Container, text: Text, *, alone: bool) -> str:
         return own  # what looks like the number of a copy is not, where the app says it too
     names = [uncopied(name[:-4], outer[0], zipped=container.whole), *map(plain_title, outer)]
     named = next(filter(None, (title_in(one, people) for one in names)), None) or own
-    return named or next((title_of(one) for one in names if plain_title(one).casefold() not in _NO_NAMES), "chat")
+    if named:
+        return without_count(named, {own, *map(title_of, people)})
+    return next((title_of(one) for one in names if plain_title(one).casefold() not in _NO_NAMES), "chat")
 
 
 def settle_together(exports: Sequence[Export]) -> None:

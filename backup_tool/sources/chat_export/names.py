@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from datetime import date
 
 from backup_tool.audio import AUDIO_SUFFIXES, suffix_of
@@ -130,6 +130,7 @@ _PREFIXES = (
 )  # fmt: skip
 _BRAND = "whatsapp"
 _COPY = re.compile(r"\s*\([0-9]{1,3}\)$")
+_COUNT = re.compile(r"[ _-](?:copy|[0-9]{1,3}|copy [0-9]{1,3})$")
 _LONGEST_TITLE = 200
 
 
@@ -184,3 +185,9 @@ def uncopied(text: str, outer: str, *, zipped: bool) -> str:
     bare = _COPY.sub("", composed(text))
     is_copy = folded(bare) == folded(composed(outer)) if zipped else folded(composed(text)) != folded(composed(outer))
     return bare if is_copy else composed(text)
+
+
+def without_count(title: str, known: Collection[str]) -> str:
+    """A title without what iPhones and Macs put behind the name of a copy ("Anna 2"), where without it is a name that is `known`."""
+    bare = _COUNT.sub("", title)
+    return bare if bare in known and title not in known else title
