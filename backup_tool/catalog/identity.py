@@ -20,6 +20,9 @@ _CLOCKS_APART = 10
 """Seconds by which the clocks of two phones that have one message may differ."""
 _PERSON = re.compile(r"([0-9]+)@(s\.whatsapp\.net|lid)")
 WHATSAPP = re.compile(r"[^@\s]+@(s\.whatsapp\.net|g\.us|lid|broadcast|newsletter)")
+_GIVEN = re.compile(r"((?:ptt|aud|ptv)-[0-9]{8}-wa[0-9]{4,})(?:[^0-9].*)?(\.[a-z0-9]+)|[0-9]{8}-(audio(?:-[0-9]+){6}\.[a-z0-9]+)")
+"""Names that WhatsApp gives, on Android, and with a number before them in chats that an iPhone exported."""
+_COPY = re.compile(r" \([0-9]{1,3}\)(?=(?:\.[a-z0-9]+)?$)")
 _NUMBER = re.compile(r"\+?[\d\s()\-\u2010\u2011]+")
 _NO_FILE_NAME = str.maketrans(
     dict.fromkeys('\\/:*?"<>|', "_") | dict.fromkeys(map(chr, (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0xFE0F)))
@@ -59,8 +62,15 @@ def standing(note: Note) -> int:
 
 
 def names_of(note: Note) -> set[str]:
-    """Every name that the note's file is known by."""
-    return {file_name(note.original_path), *(file_name(place.path) for place in note.found)}
+    """Every name that the note's file is known by, without what copies and exports add to it."""
+    return {_uncopied(file_name(note.original_path)), *(_uncopied(file_name(place.path)) for place in note.found)}
+
+
+@lru_cache(maxsize=4096)
+def _uncopied(name: str) -> str:
+    """A file's name as it was before it was copied: "ptt-20260303-wa0007.opus" for "ptt-20260303-wa0007 (1).opus"."""
+    given = _GIVEN.fullmatch(name)
+    return (given[3] or given[1] + given[2]) if given else _COPY.sub("", name)
 
 
 def is_one(known: Note, note: Note, titles: Titles = lambda chat_id: ()) -> bool:

@@ -271,6 +271,32 @@ def test_a_file_that_an_exported_chat_names_twice_is_two_notes() -> None:
     assert sorted(one.sent_at or "" for one in archive.notes) == [one.sent_at for one in told_of]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(
+    ("name", "copied"),
+    [
+        ("PTT-20260302-WA0001.opus", "PTT-20260302-WA0001 (1).opus"),
+        ("PTT-20260302-WA0001.opus", "PTT-20260302-WA0001-1.opus.opus"),
+        ("PTT-20260302-WA0001.opus", "ptt-20260302-wa0001~2.opus"),
+        ("Interview.m4a", "Interview (12).m4a"),
+        ("00000012-AUDIO-2026-03-02-14-06-07.opus", "00000040-AUDIO-2026-03-02-14-06-07.opus"),
+    ],
+)
+def test_a_copy_under_the_name_that_copies_get_is_no_note_of_its_own(name: str, copied: str, order: int) -> None:
+    """What browsers and phones put behind the name of a copy, and the number that an iPhone puts before it, tell of no other note."""
+    sent = Sent(FAMILY, "x", 1)
+    seen = [in_database(sent, path=f"Media/{name}"), note(sent, "card", copied)][::order]
+    assert [one.message_id for one in Nights().night(seen).notes] == ["3EB00001"]
+    assert len(Nights().night([note(sent, "card", copied)]).night([note(sent, "card", f"in/{name}")]).notes) == 1
+
+
+@pytest.mark.parametrize("other", ["PTT-20260302-WA0002.opus", "PTT-20260302-WA00011.opus", "Holiday.opus", "PTT-20260302-WA0001 (1)"])
+def test_another_name_is_another_note(other: str) -> None:
+    """A name that somebody gave, or that the app gave to another file, is a note of its own, though of the same bytes."""
+    sent = Sent(FAMILY, "x", 1)
+    assert len(Nights().night([in_database(sent, path="Media/PTT-20260302-WA0001.opus"), note(sent, "card", other)]).notes) == 2
+
+
 def test_two_exports_of_one_chat_with_shifted_numbers_are_one() -> None:
     """An iPhone numbers attachments anew in each export: the same notes are recognised by chat and time."""
     sent = [Sent(FAMILY, audio, number) for number, audio in enumerate("xyx")]
