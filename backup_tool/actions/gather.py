@@ -89,6 +89,8 @@ class Gatherer:
         self._first_new = ledger.numbers()
         self._places: dict[int, set[tuple[str, str]]] = {}
         """Where records of earlier runs were seen in this one; new records say so themselves."""
+        self._at_its_place = bytearray(self._first_new)
+        """1 for a record of earlier runs with one place that was seen there, just as it was: most are, so no place is kept for it."""
 
     def take(self, source: Source) -> None:
         """Scan one source to its end. Raises what the scan and the repository raise; a file that cannot be read is a problem, no error."""
@@ -167,6 +169,8 @@ class Gatherer:
             self.ledger.seen[number] = self.ledger.turn
             if number in self.ledger.several_places:
                 self._places.setdefault(number, set()).add((source.name, file.path))
+            elif number < self._first_new:
+                self._at_its_place[number] = 1
         return True
 
     def _enter_known(self, source: Source, file: AudioFile, known: Note) -> None:
@@ -238,8 +242,11 @@ class Gatherer:
             heir = self.ledger.heir(number)
             if heir < self._first_new:
                 seen.setdefault(heir, set()).update(places)
+        whole = {self.ledger.heir(number) for number, there in enumerate(self._at_its_place) if there}
         for number, places in seen.items():
             note = self.ledger.note(number)
+            if number in whole:
+                places.update((place.source, place.path) for place in note.found)
             now_from = {source for source, _ in places} | self._retired
             note.found = [place for place in note.found if place.source not in now_from or (place.source, place.path) in places]
             note.missing_since = None

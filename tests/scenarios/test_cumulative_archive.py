@@ -238,6 +238,22 @@ def test_the_same_audio_in_two_chats_is_stored_once_and_listed_twice(world: Worl
     assert world.run("phone")["notes"] == 3
 
 
+def test_a_second_copy_that_appears_is_one_more_place_and_neither_is_read_again(world: World) -> None:
+    """A note that lies where it was, and now at a place that comes after it too, is on record at both from then on."""
+    first = world.folder / "card/1/PTT-20260301-WA0001.opus"
+    second = world.folder / "card/2/PTT-20260301-WA0001.opus"
+    for path in (first, second):
+        path.parent.mkdir(parents=True)
+    first.write_bytes(opus_note(2))
+    os.utime(first, (1_772_400_000, 1_772_400_000))
+    world.run("card")
+    shutil.copy2(first, second)
+    assert world.run("card")["bytes_read"] == second.stat().st_size
+    (record,) = world.records()
+    assert [place["path"] for place in record["found"]] == ["1/PTT-20260301-WA0001.opus", "2/PTT-20260301-WA0001.opus"]
+    assert world.run("card")["bytes_read"] == 0
+
+
 def test_when_most_notes_are_suddenly_gone_one_loud_warning_says_so(world: World) -> None:
     """More than half of twenty or more newly gone: they are marked, and a person is told once; fewer, or of fewer, is no alarm."""
     store = phone(world.folder / "phone", notes=40)
