@@ -238,7 +238,8 @@ class Gatherer:
     def settle(self) -> None:
         """Once all sources were taken: records that were seen say where, and are not missing."""
         seen: dict[int, set[tuple[str, str]]] = {}
-        for number, places in self._places.items():
+        brought = {n: {(place.source, place.path) for place in found} for n, found in self.ledger.brought.items() if n >= self._first_new}
+        for number, places in (self._places | brought).items():
             heir = self.ledger.heir(number)
             if heir < self._first_new:
                 seen.setdefault(heir, set()).update(places)

@@ -157,6 +157,8 @@ def _on_the_clock(note: Note) -> str | None:
 
 def side_by_side(one: Note, other: Note) -> bool:
     """True for two notes that one exported chat without seconds has in one minute: of two files of it, or of one file by two senders."""
+    if one.chat_id is None or other.chat_id is None:
+        return False
     if not (one.sent_at and other.sent_at and whole_minute(one.sent_at) and whole_minute(other.sent_at)):
         return False
     places, others = ({(place.source, *place.path.rpartition("/")[::2]) for place in note.found} for note in (one, other))

@@ -76,6 +76,8 @@ class Ledger:
         self._by_audio: dict[int, list[int] | int] = {}
         self._by_stat: dict[int, int] = {}
         self._heirs: dict[int, int] = {}
+        self.brought: dict[int, list[Place]] = {}
+        """By the number of a record that was added and became a part of another: where it was found."""
         self.titles: Titles = lambda chat_id: ()
         self.learned: dict[str, str] = {}
         """Of chats whose records were seen again: the best name that one of those has now."""
@@ -327,6 +329,8 @@ class Ledger:
         self._stale(number)
         if heir is not None:
             self._heirs[number] = heir
+            if number >= self._loaded:
+                self.brought[number] = self.note(number).found
         self._lines[number] = None
         self._sizes[number] = self._missing[number] = self._damaged[number] = 0
         self._dropped += 1

@@ -110,6 +110,30 @@ def test_a_phone_its_exported_chat_and_a_folder_are_one_list_in_any_order(world:
         assert other.run()["bytes_read"] == 0
 
 
+def test_a_file_that_a_database_joins_with_an_older_record_is_not_read_again(world: World) -> None:
+    """Two files of a folder look like two notes until, later in the same run, a message shows that they are one: all places stay."""
+    store = make_family(world)
+    for number, made in enumerate(store.made):
+        shutil.copy(made.location, world.folder / "folder" / voice_name(IPHONE, made.sent, 1 + number))
+    configure(world, "folder", "phone", "exports")
+    world.run("exports")
+    assert world.run("folder", "phone")["notes"] == 4
+    assert [[place["source"] for place in record["found"]] for record in world.records()] == [["exports", "folder", "folder", "phone"]] * 4
+    assert world.run()["bytes_read"] == 0
+
+
+def test_two_copies_in_one_folder_are_of_the_exported_note_of_their_name(world: World) -> None:
+    """An Android export tells minutes, a bare file its day: that both have no seconds makes no second note of a copy."""
+    store = phone(world.folder / "phone", notes=1, with_database=False)
+    export(world.folder / "exports", store.made, "Family", writer=ANDROID, first=0)
+    (world.folder / "folder").mkdir()
+    for name in ("", " (1)"):
+        shutil.copy(store.made[0].location, world.folder / f"folder/PTT-20260301-WA0000{name}.opus")
+    configure(world, "exports", "folder")
+    assert world.run()["notes"] == 1
+    assert world.run()["bytes_read"] == 0
+
+
 def test_an_exported_chat_becomes_the_chat_that_the_database_knows(world: World) -> None:
     """Archived from an export first: with the phone, its notes become messages; what the phone has lost stays in the same chat."""
     store = make_family(world)
