@@ -13,6 +13,8 @@ from backup_tool.names import folded
 
 EXPORTED = "export:"
 """The id of a chat that is known by its title only, as an exported chat is, begins so; the title follows."""
+TELEGRAM = "telegram:"
+"""The id of a chat of Telegram begins so."""
 _ZONE_STEP = 15 * 60
 _ZONES_APART = 26 * 3600
 """Time zones are whole quarters of an hour, and at most so many seconds apart (-12:00 to +14:00)."""
@@ -100,6 +102,20 @@ def same_person_elsewhere(known: Note, note: Note) -> bool:
     if known.message_id is None or not (_PERSON.fullmatch(known.chat_id) and _PERSON.fullmatch(note.chat_id)):
         return False
     return known.from_me is None or note.from_me is None or known.from_me == note.from_me
+
+
+def same_message_in_another_zone(known: Note, note: Note) -> bool:
+    """True for two messages of one Telegram chat and audio whose ids differ by the moment alone, as far as time zones are apart.
+
+    Exports of before 2021 tell times without their zone, and the moment is part of the id (see `backup_tool.sources.telegram`).
+    """
+    if known.chat_id != note.chat_id or not (note.chat_id or "").startswith(TELEGRAM) or known.zone is note.zone is None:
+        return False
+    one, other = ((of.message_id or "").split(" ", 2) for of in (known, note))
+    if len(one) < 2 or len(other) < 2 or one[0] != other[0] or one[2:] != other[2:]:
+        return False
+    moment, at = _seconds(one[1]), _seconds(other[1])
+    return moment is not None and at is not None and abs(moment - at) <= _ZONES_APART and (moment - at) % _ZONE_STEP == 0
 
 
 def chats_agree(one: Note, other: Note, titles: Titles, *, surely: bool = False) -> bool:

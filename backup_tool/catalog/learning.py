@@ -10,6 +10,7 @@ from backup_tool.catalog.identity import (
     chats_agree,
     is_imported,
     name_worth,
+    same_message_in_another_zone,
     same_moment,
     same_person_elsewhere,
     standing,
@@ -35,6 +36,8 @@ def learn(old: Note, new: Note, leads: bool = True) -> Note:
     does if it `leads`. What does not prevail fills in what is not known, and gives a better time, a name for a number, a number for a
     hidden identity. Places are joined; `missing_since` and `path` stay the old ones: they are not the source's to say.
     """
+    if same_message_in_another_zone(old, new):
+        old, new = _in_one_zone(old, new, leads)
     note = msgspec.structs.replace(old)
     ahead = standing(new) - standing(old)
     prevails = ahead > 0 or (ahead == 0 and leads)
@@ -54,6 +57,13 @@ def learn(old: Note, new: Note, leads: bool = True) -> Note:
         note.first_seen = new.first_seen
     note.found = _places(note, old, new)
     return note
+
+
+def _in_one_zone(old: Note, new: Note, leads: bool) -> tuple[Note, Note]:
+    """Both with one moment, and the id that it is a part of: the one that needs no zone, else that of the one who speaks."""
+    sure = old if (old.zone is None) > (new.zone is None) or (old.zone and new.zone and not leads) else new
+    moment = {"message_id": sure.message_id, "sent_at": sure.sent_at, "sent_at_from": sure.sent_at_from, "zone": sure.zone}
+    return msgspec.structs.replace(old, **moment), msgspec.structs.replace(new, **moment)
 
 
 def _learn_chat(note: Note, new: Note, ahead: int, prevails: bool) -> None:

@@ -20,6 +20,7 @@ from backup_tool.catalog.identity import (
     name_worth,
     names_of,
     same_clock,
+    same_message_in_another_zone,
     same_person_elsewhere,
     side_by_side,
     standing,
@@ -407,6 +408,7 @@ def _records_of(ledger: Ledger, group: dict[int, Note], note: Note, *, alone: bo
     """Which of the records of this audio the note is; one that is known less well becomes it."""
     if message_of(note) and not is_imported(note):
         same = [number for number, known in group.items() if message_of(known) == message_of(note)]
+        same = same or [number for number, known in group.items() if same_message_in_another_zone(known, note)][:1]
         if not same:
             same = [number for number, known in group.items() if same_person_elsewhere(known, note)]
             # A broadcast is one message in many chats. One source that shows both at a time tells them apart.

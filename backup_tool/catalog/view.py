@@ -16,6 +16,7 @@ from backup_tool.catalog.identity import (
     message_of,
     name_worth,
     same_clock,
+    same_message_in_another_zone,
     same_person_elsewhere,
     side_by_side,
     standing,
@@ -90,6 +91,7 @@ class View:
             same = [n for n, known in free if is_one(known, item, self._titles)]
             return same or [n for n, known in free if same_clock(known, item, self._titles)][:1]
         same = [number for number, known in enumerate(merged) if message_of(known) == message_of(item)]
+        same = same or [number for number, known in enumerate(merged) if same_message_in_another_zone(known, item)][:1]
         if same:
             return same
         # What one host has told apart are two messages.

@@ -79,13 +79,17 @@ class Lister:
     def take(self, folder: Folder, entry: os.DirEntry[str], original: str, notes: list[Note]) -> AudioFile | None:
         """A file that a message names, whatever its name ends in; None where it cannot be taken, which is then named in the summary.
 
-        `original` is its path below the store's root. The notes get path and time of the file.
+        `original` is its path below the store's root. The notes get path and time of the file; those whose message has no moment, the one
+        that its name or the file system tells.
         """
         found = self._stat(folder, entry)
         if found is None:
             return None
         for note in notes:
             note.original_path, note.mtime_ns = original, found.st_mtime_ns
+            if note.sent_at is None:
+                bare = self._note(entry.name, *read_name(entry.name), found.st_mtime_ns, Terms())
+                note.sent_at, note.sent_at_from, note.zone = bare.sent_at, bare.sent_at_from, bare.zone
         self._summary.files += 1
         path = folder.below(entry.name)
         return AudioFile(text_of(path), original, self._tree.location(path), found.st_size, found.st_mtime_ns, notes)

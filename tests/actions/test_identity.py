@@ -468,6 +468,29 @@ def test_who_speaks_is_the_first_in_the_settings_and_others_fill_in() -> None:
     assert one.starred is False
 
 
+def in_telegram(hour: int, zone: str | None, export: str) -> Note:
+    """A message between two, whose number is its account's own: the moment is a part of its id."""
+    sent_at = f"2020-03-02T{hour:02}:05:07Z"
+    facts: dict[str, Any] = {"chat": "Anna", "chat_id": "telegram:user5", "message_id": f"7 {sent_at} user5", "sent_at": sent_at}
+    return note(Sent(ANNA, "x", 1), "tg", f"{export}/audio_7.ogg", sent_at_from="message", zone=zone, **facts)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(("zones", "hour"), [(("UTC", None), 13), ((None, "UTC"), 14), (("Europe/Berlin", "America/New_York"), None)])
+def test_a_telegram_message_read_in_two_zones_is_one(zones: tuple[str | None, str | None], hour: int | None, order: int) -> None:
+    """An old export tells no zone: read in the wrong one, it is the message that a newer export, or the right zone, gives a true moment."""
+    seen = [in_telegram(14, zones[0], "old"), in_telegram(13, zones[1], "new")][::order]
+    nights = Nights().night(seen[:1]).night(seen[1:]).night(seen)
+    view = View()
+    for number, one in enumerate(seen):
+        view.add(entry(one, "tg", f"host {number}"))
+    for (one,) in (nights.notes, list(view)):
+        assert one.sent_at in ([f"2020-03-02T{hour}:05:07Z"] if hour else [one.sent_at for one in seen])
+        assert one.message_id == f"7 {one.sent_at} user5"
+    other = msgspec.structs.replace(in_telegram(14, "UTC", "other"), message_id="8 2020-03-02T14:05:07Z user5")
+    assert len(nights.night([other]).notes) == 2
+
+
 def test_names_only_get_better() -> None:
     """A name replaces a number and a number a hidden identity, from whatever store; never the other way round."""
     sent = Sent(BEN, "x", 1)

@@ -201,6 +201,17 @@ def test_times_of_old_exports_are_read_in_this_machines_zone(tmp_path: Path, mon
     assert (note.sent_at, note.sent_at_from, note.zone, note.sender_id) == (moment(1), "message", "Europe/Berlin", "user12")
 
 
+def test_a_moment_as_a_number_and_none_at_all(tmp_path: Path) -> None:
+    """Programs that rewrite an export may leave the moment as a number; of a message without one, the file's name and time tell."""
+    chat = Chat("Anna", 4711, "personal_chat")
+    chat.voice(1, opus_note(1, 1), date=None, date_unixtime=int(FIRST.timestamp()))
+    chat.voice(2, opus_note(1, 2), date="", date_unixtime="")
+    export_chat(tmp_path / "ChatExport_2026-03-04", chat)
+    first, second = scan(tmp_path).notes
+    assert (first.sent_at, first.sent_at_from) == (f"{FIRST:%Y-%m-%dT%H:%M:%SZ}", "message")
+    assert (second.chat_id, second.sent_at_from) == ("telegram:user4711", "name")
+
+
 def test_files_that_no_message_names(tmp_path: Path) -> None:
     """A recording in the export's folders that no message names is archived too, and counted as an orphan; pictures are not."""
     chat = Chat("Anna", 4711)

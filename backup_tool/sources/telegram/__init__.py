@@ -277,6 +277,7 @@ class _Messages:
     def _moment(self, body: dict[str, Any]) -> tuple[str | None, str | None]:
         """RFC 3339 time, and the zone it was read in where the export has local times only."""
         seconds = body.get("date_unixtime")
+        seconds = str(seconds) if _is_whole(seconds) else seconds
         if isinstance(seconds, str) and re.fullmatch(r"[0-9]{1,11}", seconds):
             return time_text(int(seconds) * 1000), None
         try:
