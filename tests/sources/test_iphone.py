@@ -89,6 +89,17 @@ class TestReading:
         assert found.summary.database == f"{UDID}/ChatStorage.sqlite"
         assert everything(tmp_path / "parent") == before
 
+    @pytest.mark.parametrize("left", [0, 1500])
+    def test_a_note_cut_in_the_newest_backup_is_taken_from_an_older_one(self, tmp_path: Path, password: str | None, left: int) -> None:
+        """What a backup lost of a file when it was made is no newer version of it: the whole one is taken, with what the newest says."""
+        filled(tmp_path / "all/older", tmp_path / "work", password=password).close()
+        newer = filled(tmp_path / "all/newer", tmp_path / "work", password=password, made=datetime(2026, 3, 10, 20, 15))
+        newer.put(WHATSAPP, f"Message/{media(0)}", NOTES[0][:left])
+        newer.close()
+        found = go(tmp_path / "all", password)
+        assert by_key(found) == {f"K{index}": data for index, data in enumerate(NOTES)}
+        assert sorted(file.path.partition("/")[0] for file in found.files) == ["newer", "newer", "older"]
+
     def test_plain_files_can_be_read_by_any_process(self, tmp_path: Path) -> None:
         """The notes of a plain backup are ordinary files with the time they have on disk; those of an encrypted one are not."""
         filled(tmp_path / "plain", tmp_path / "work").close()

@@ -130,13 +130,18 @@ def join(containers: list[Container], read: Callable[[AudioFile, int], Iterator[
 
 
 def _each_once(containers: list[Container]) -> tuple[list[AudioFile], list[Container]]:
-    """The files of all containers, of each path the newest one; and the container of each."""
-    newest: dict[str, tuple[AudioFile, Container]] = {}
+    """The files of all containers, of each path the newest one; and the container of each.
+
+    The app never changes a note: one that is shorter than in another backup was cut, or emptied, when the backup was made or copied.
+    """
+    best: dict[str, tuple[AudioFile, Container]] = {}
     for container in containers:
         for file in container.files:
-            newest.setdefault(file.original_path, (file, container))
+            known = best.setdefault(file.original_path, (file, container))
+            if file.size > known[0].size:
+                best[file.original_path] = file, container
         container.files = []
-    both = sorted(newest.values(), key=lambda one: one[0].path)
+    both = sorted(best.values(), key=lambda one: one[0].path)
     return [file for file, _ in both], [container for _, container in both]
 
 
