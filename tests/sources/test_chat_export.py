@@ -18,7 +18,7 @@ import pytest
 
 from backup_tool.models import Note, Problem
 from backup_tool.sources.base import AudioFile, FileChanging, FileUnreadable, Summary
-from backup_tool.sources.chat_export import ChatExportRecogniser, ChatExportSource, describe
+from backup_tool.sources.chat_export import ChatExportRecogniser, ChatExportSource, _shared_out, containers, describe
 from backup_tool.sources.tree import Tree
 from tests.generators.chat_export import LRM, WRITERS, Line, Writer, packed, unpacked, voice_name, zipped
 from tests.generators.ogg import opus_note
@@ -303,6 +303,24 @@ def test_the_number_that_apple_gives_a_copy_is_told_from_a_name(named: str, said
     first = [Line(SENT - timedelta(days=9), said, LRM + "Nachrichten und Anrufe sind verschlüsselt.")] if said else []
     share(tmp_path, GERMAN, named, [*first, *lines], files)
     assert {note.chat_id for note in take(tmp_path).notes} == {f"export:{title}"}
+
+
+def test_looking_at_a_zip_of_many_texts_costs_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A project in a zip has thousands of texts that are no chats: its names are gone through once, not once for each text."""
+    looked_at: list[str] = []
+    monkeypatch.setattr(containers, "is_note_name", lambda name: looked_at.append(name) or False)  # type: ignore[func-returns-value]
+    (tmp_path / "project.zip").write_bytes(packed({f"p/{number}/CMakeLists.txt": b"project(x)" for number in range(300)}))
+    assert take(tmp_path).stores == []
+    assert len(looked_at) == 300
+
+
+def test_each_text_of_very_many_has_the_files_of_its_own_folder(tmp_path: Path) -> None:
+    """Thousands of chats in one zip, one in another's folder, are told apart without comparing each with each."""
+    texts = {f"{number}/{'deeper/' * (number % 3)}_chat.txt": b"" for number in range(20_000)}
+    names = [*texts, "7/deeper/note.opus", "8/deeper/x/note.opus", "9/note.opus", "note.opus"]
+    own = _shared_out(names, list(texts))
+    assert [own[number][1:] for number in (7, 8, 9)] == [[20_000], [], [20_002]]
+    assert sum(map(len, own)) == 20_002
 
 
 def test_an_iphones_text_knows_the_title_by_itself(tmp_path: Path) -> None:

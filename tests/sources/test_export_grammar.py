@@ -202,3 +202,13 @@ def test_a_line_without_end_is_no_trouble() -> None:
     """Megabytes in one line, made to keep a reader busy, take no time worth speaking of."""
     for piece in ("1/", ": ", "<", " (", "[1/1/24, 1:11 ", "a: <b: "):
         read_text(("[1/1/24, 1:11:11] A: " + piece * 2**20).encode(), Names(["a.mp3"]), (0,))
+
+
+def test_a_file_between_angles_is_looked_for_in_few_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of colons, any of which might stand before a file's name, do not make hundreds of searches of one line."""
+    names, found = Names([]), []
+    monkeypatch.setattr(Names, "find", lambda self, name: found.append(name))
+    with pytest.raises(NoChat):
+        read_text(b"<" + b":" * 499 + b">\n", names, ())
+    read_text(b"1/1/24, 10:00 - A: <" + b":" * 499 + b">\n", names, ())
+    assert len(found) < 10

@@ -200,12 +200,18 @@ def _shared_out(names: list[str], texts: list[str]) -> list[list[int]]:
     for number, name in enumerate(names):
         folder = name.rpartition("/")[0]
         if folder not in nearest:
-            above = [one for one in folders if not one or folder == one or folder.startswith(one + "/")]
-            nearest[folder] = max(above, key=len, default=None)
+            nearest[folder] = next((one for one in _with_all_above(folder) if one in own), None)
         home = nearest[folder]
         if home is not None:
             own[home].append(number)
     return [sorted(own[folder], key=lambda number: names[number].count("/")) for folder in folders]
+
+
+def _with_all_above(folder: str) -> Iterator[str]:
+    while folder:
+        yield folder
+        folder = folder.rpartition("/")[0]
+    yield ""
 
 
 def _tell_of_inner_zips(container: ZipContainer, above: str, summary: Summary) -> None:

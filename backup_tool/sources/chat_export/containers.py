@@ -65,12 +65,13 @@ def chat_texts(container: Container) -> list[int]:
     for number, name in enumerate(container.names):
         if suffix_of(name) == "txt":
             by_folder.setdefault(name.rpartition("/")[0], []).append(number)
+    notes = [name for path in container.names if is_note_name(name := path.rpartition("/")[2])] if by_folder else []
     for numbers in by_folder.values():
-        found += _texts_in_folder(container, numbers[:_MOST_TEXTS])
+        found += _texts_in_folder(container, numbers[:_MOST_TEXTS], notes)
     return found
 
 
-def _texts_in_folder(container: Container, numbers: list[int]) -> list[int]:
+def _texts_in_folder(container: Container, numbers: list[int], notes: list[str]) -> list[int]:
     stems = {number: plain_title(container.names[number].rpartition("/")[2][:-4]) for number in numbers}
     own = [number for number, stem in stems.items() if stem.casefold() == _CHAT]
     if own:
@@ -82,7 +83,7 @@ def _texts_in_folder(container: Container, numbers: list[int]) -> list[int]:
         if texts := [number for number in candidates if _may_be_chat(container, number)]:
             return texts
     # Under any other name a log would pass for a chat: it must name files as WhatsApp does.
-    return [number for number in numbers if _names_notes(container, number)]
+    return [number for number in numbers if _names_notes(container, number, notes)]
 
 
 def _may_be_chat(container: Container, number: int) -> bool:
@@ -92,8 +93,7 @@ def _may_be_chat(container: Container, number: int) -> bool:
         return True  # so that it is named as what could not be read
 
 
-def _names_notes(container: Container, number: int) -> bool:
-    notes = [name for path in container.names if is_note_name(name := path.rpartition("/")[2])]
+def _names_notes(container: Container, number: int, notes: list[str]) -> bool:
     try:
         if not notes or not begins_like_a_chat(container.text(number, _HEAD)):
             return False

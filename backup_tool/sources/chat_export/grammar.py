@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from backup_tool.names import plain
@@ -24,6 +25,7 @@ MOST_MESSAGES = 200_000
 _LONGEST_LINE = 8192
 _LONGEST_NAME = 128
 _MOST_COLONS = 8
+_MOST_MARKS = 3
 _FIRST_LINES = 20
 
 _LINE = re.compile(rb"[^\r\n]+")
@@ -261,7 +263,7 @@ class _Reading:
         if found is None:
             return None
         inner, before = found[1].strip(), body[: found.start()].strip()
-        candidates = [(inner[: m.start()].strip(), inner[m.end() :].strip()) for m in re.finditer("[:：]", inner)]
+        candidates = [(inner[: m.start()].strip(), inner[m.end() :].strip()) for m in islice(re.finditer("[:：]", inner), _MOST_MARKS)]
         after_colon = len(candidates)
         spaces = [m.start() for m in re.finditer(" ", inner)][-3:]
         candidates += [(inner[at:].strip(), inner[:at]) for at in reversed(spaces)]
