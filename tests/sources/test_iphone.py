@@ -100,6 +100,30 @@ class TestReading:
         assert by_key(found) == {f"K{index}": data for index, data in enumerate(NOTES)}
         assert sorted(file.path.partition("/")[0] for file in found.files) == ["newer", "newer", "older"]
 
+    @pytest.mark.parametrize("hidden_first", [True, False])
+    def test_a_person_under_a_number_and_a_hidden_identity_in_two_backups_is_one_chat(self, tmp_path: Path, hidden_first: bool) -> None:
+        """Neither backup says whose the hidden identity is; one message with one file is one note all the same, under the number."""
+        for number, hidden in enumerate((hidden_first, not hidden_first)):
+            backup = IPhoneBackup(tmp_path / f"all/{number}", made=datetime(2026, 3, 3 + number))
+            backup.put(WHATSAPP, f"Message/{media(0)}", NOTES[0])
+            storage = ChatStorage(tmp_path / f"{number}.sqlite")
+            storage.message(storage.chat("77001100220033@lid" if hidden else ANNA, "Anna"), "K0", sent=SENT, file=media(0))
+            backup.put_database(WHATSAPP, "ChatStorage.sqlite", storage.close())
+            backup.close()
+        assert [(note.chat_id, note.message_id) for note in iphone(tmp_path / "all").notes] == [(ANNA, "K0")]
+
+    def test_a_message_to_several_people_stays_in_each_chat_that_a_backup_shows_it_in(self, tmp_path: Path) -> None:
+        """An older backup shows one message in two chats, one of them hidden; the newer has the one left: both are notes."""
+        for number, chats in enumerate(([ANNA, "77001100220033@lid"], [ANNA])):
+            backup = IPhoneBackup(tmp_path / f"all/{number}", made=datetime(2026, 3, 3 + number))
+            backup.put(WHATSAPP, f"Message/{media(0)}", NOTES[0])
+            storage = ChatStorage(tmp_path / f"{number}.sqlite")
+            for chat in chats:
+                storage.message(storage.chat(chat, "Anna"), "K0", sent=SENT, file=media(0), from_me=True)
+            backup.put_database(WHATSAPP, "ChatStorage.sqlite", storage.close())
+            backup.close()
+        assert sorted(note.chat_id or "" for note in iphone(tmp_path / "all").notes) == [ANNA, "77001100220033@lid"]
+
     def test_plain_files_can_be_read_by_any_process(self, tmp_path: Path) -> None:
         """The notes of a plain backup are ordinary files with the time they have on disk; those of an encrypted one are not."""
         filled(tmp_path / "plain", tmp_path / "work").close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
@@ -28,7 +29,7 @@ from backup_tool.sources.apple.chatstorage import (
     note_of,
     read_rows,
 )
-from backup_tool.sources.apple.people import People
+from backup_tool.sources.apple.people import LID_SERVER, People, is_person
 from backup_tool.sources.base import AudioFile, FileUnreadable, Summary
 from backup_tool.sources.sqlite import is_cut, opened
 
@@ -150,17 +151,44 @@ def _matched(files: list[AudioFile], containers: list[Container]) -> tuple[dict[
     by_key = {key_of_path(file.original_path): number for number, file in enumerate(files)}
     rows_of: dict[int, list[Row]] = {}
     unmatched: list[Row] = []
-    seen: set[object] = set()
     for container in containers:
+        found: dict[int, list[Row]] = {}
         for row in container.rows:
             number = by_key.get(row.path) if row.path else None
             if number is None:
                 unmatched.append(row)
-            elif row.message is None or (number, row.message) not in seen:
-                seen.add((number, row.message))
-                rows_of.setdefault(number, []).append(row)
+            else:
+                found.setdefault(number, []).append(row)
+        for number, rows in found.items():
+            rows_of[number] = _joined(rows_of.get(number, []), rows)
         container.rows = []
     return rows_of, unmatched
+
+
+def _joined(newer: list[Row], older: list[Row]) -> list[Row]:
+    """The messages of one file by several containers, each once, as the newer one says.
+
+    One backup may have the other person under a hidden identity, and the next under the number: then the number counts. A message to
+    several people at once stands in several chats of one container: those stay apart.
+    """
+    rows: dict[object, Row] = {row.message or id(row): row for row in newer}
+    of_key = {(row.key, row.from_me): row for row in newer if _is_between_two(row)}
+    chats = Counter((row.key, row.from_me) for row in older)
+    for row in older:
+        known = of_key.get((row.key, row.from_me)) if _is_between_two(row) and row.key else None
+        if known is None or _is_hidden(known) == _is_hidden(row) or chats[row.key, row.from_me] > 1:
+            rows.setdefault(row.message or id(row), row)
+        elif _is_hidden(known):
+            rows[known.message] = row
+    return list(rows.values())
+
+
+def _is_between_two(row: Row) -> bool:
+    return row.chat is not None and is_person(row.chat.id)
+
+
+def _is_hidden(row: Row) -> bool:
+    return row.chat is not None and row.chat.id.endswith("@" + LID_SERVER)
 
 
 def _name_absent(unmatched: list[Row], told: set[object], summary: Summary) -> None:
