@@ -196,6 +196,9 @@ class Ledger:
         # New records need no entry there: a run lists each file once.
         if number < self._loaded and note.id is not None:
             self._by_stat[hash((note.original_path, note.size, note.mtime_ns))] = number
+            for place in note.found:
+                if place.mtime_ns is not None:  # another source speaks for the record now
+                    self._by_stat[hash((place.source, place.path, note.size, place.mtime_ns))] = number
 
     def note(self, number: int) -> Note:
         """The record. A copy: change it with `put`."""

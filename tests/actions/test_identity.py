@@ -600,6 +600,19 @@ def test_a_second_place_of_a_note_is_known_by_its_own_size_and_time() -> None:
         assert archive.ledger.known_file("elsewhere", place.path, path, size, time) is None
 
 
+def test_a_place_is_known_also_where_another_source_has_begun_to_speak_for_the_note() -> None:
+    """The sources of a run stand in another order than yesterday: no file is read again for that."""
+    sent = Sent(FAMILY, "x", 1)
+    archive = Nights({"phone": 0, "iphone": 1}).night([in_database(sent), on_iphone(sent)])
+    archive.night([]).ledger.ranks = {"iphone": 0, "phone": 1}
+    enter(archive.ledger, "iphone", on_iphone(sent))
+    mine = in_database(sent)
+    [place] = mine.found
+    known = archive.ledger.known_file(place.source, place.path, mine.original_path or "", mine.size or 0, mine.mtime_ns or 0)
+    assert known is not None
+    assert known.original_path == on_iphone(sent).original_path
+
+
 def chats(**titles: Sequence[str]) -> list[Chat]:
     ids = {"family": FAMILY, "wedding": "2@g.us", "export": "export:Family", "anna": ANNA}
     return [Chat(chat_id=ids[name], titles=list(known)) for name, known in titles.items()]
