@@ -83,7 +83,8 @@ def _learn_chat(note: Note, new: Note, ahead: int, prevails: bool) -> None:
     else:
         note.chat = better_title(note, new) or note.chat
         return
-    if gain > 0 or (gain == 0 and prevails):
+    is_found_out = new.message_id is not None and note.message_id is None  # a file's folder says less than a message
+    if gain > 0 or (gain == 0 and prevails) or is_found_out:
         note.chat_id = new.chat_id
     note.message_id = _message_id(note, new, ahead)
 

@@ -453,6 +453,18 @@ def test_a_broadcast_is_a_note_in_each_chat_it_went_to() -> None:
     assert sorted(one.chat_id or "" for one in archive.notes) == [ANNA, BEN, BENS_LID]
 
 
+@pytest.mark.parametrize("folder", [FAMILY, ANNA])
+def test_the_chat_of_a_message_counts_and_not_the_folder_of_its_file(folder: str) -> None:
+    """A note that was sent on lies in the folder of the chat it came from: once its message is known, it is in the message's chat."""
+    sent = Sent(BEN, "x", 1)
+    path = f"Message/Media/{folder}/a/b/ab12.opus"
+    orphan = note(sent, "iphone", path, chat="Family", chat_id=folder, sent_at=text(sent.at)[:19] + "Z", sent_at_from="file")
+    known = in_database(sent, "iphone", path, chat=BENS_LID, chat_id=BENS_LID)
+    for seen in ([orphan, known], [known, orphan]):
+        (one,) = Nights().night(seen[:1]).night(seen[1:]).notes
+        assert (one.chat_id, one.message_id) == (BENS_LID, known.message_id)
+
+
 def test_who_speaks_is_the_first_in_the_settings_and_others_fill_in() -> None:
     """In a group that two phones know I am "me" as the first of them says; what that one does not know, the other adds."""
     sent = Sent(FAMILY, "x", 1, mine=True)
