@@ -50,7 +50,7 @@ def is_away(path: Path) -> bool:
     """True where the bytes of a file are in iCloud only."""
     try:
         return bool(getattr(path.stat(), "st_flags", 0) & _DATALESS)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return placeholder(path).is_file()
 
 

@@ -722,7 +722,7 @@ def test_a_service_account_without_storage_is_refused_at_once(cloud: Drives, tmp
 
 def test_waiting_ends_when_it_is_closed(cloud: Drives) -> None:
     """A run that is ended while it waits for Google does not wait to the end."""
-    cloud.google.proxy.faults.add("files.*", Fault("answer", response=failure(503, retry_after=500)), times=100)
+    cloud.google.proxy.faults.add("files.*", Fault("answer", response=failure(503, retry_after=40)), times=100)
     cloud.google.proxy.faults.add("oauth.token", Fault("stall", seconds=500), after=1)
     place = cloud.open(waits=True)
     with ThreadPoolExecutor(1) as pool:
@@ -731,7 +731,7 @@ def test_waiting_ends_when_it_is_closed(cloud: Drives) -> None:
             assert not asked.done()
         place.close()
         with pytest.raises(Unreachable):
-            asked.result(30)
+            asked.result(20)
     pacer = Pacer()
     pacer.end()
     for _ in range(2000):

@@ -72,12 +72,12 @@ def files(folder: Path) -> set[str]:
 
 
 def test_a_spec_opens_its_place(tmp_path: Path) -> None:
-    """A local destination opens by its path; a type that is not there yet says so instead of guessing."""
+    """A local destination opens by its path; a type that there is not says so instead of guessing."""
     opened = open_destination(DestinationSpec(name="usb", path=tmp_path))
     assert isinstance(opened, LocalDestination)
     assert opened.label == str(tmp_path)
-    with pytest.raises(UsageError, match="type s3 are not in this version yet"):
-        open_destination(DestinationSpec(name="x", type="s3", place="y"))
+    with pytest.raises(UsageError, match="type ftp are not in this version yet"):
+        open_destination(DestinationSpec(name="x", type="ftp", place="y"))
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077, 0o777])

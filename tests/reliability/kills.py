@@ -164,7 +164,7 @@ def kill_worker(world: World, seeded: random.Random, within: float, *words: str 
 
 
 def campaign(times: int, seed: int, root: Path, seconds: float = SECONDS) -> Tally:
-    """So many kills of a living process, in turn in every scene, every fifth of `restore`."""
+    """So many kills of a living process, in turn in every scene, every fifth of `restore`; more, until each scene had one."""
     seeded = random.Random(seed)
     tally = Tally()
     few, many, more = scenes(root, seconds)
@@ -172,7 +172,7 @@ def campaign(times: int, seed: int, root: Path, seconds: float = SECONDS) -> Tal
     full.backup("run")
     takes = full.backup("restore", "--to", root / "once", "--quiet").seconds
     turns = itertools.cycle([few, many, more, many, None])
-    while sum(tally.kills.values()) < times:
+    while sum(tally.kills.values()) < times or set(+tally.kills) != {"few", "many", "more", "restore"}:
         scene = next(turns)
         if scene is None:
             kill_restore(full, takes, seeded, tally)

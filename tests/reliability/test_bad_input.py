@@ -226,9 +226,9 @@ def test_hostile_names_are_archived_and_never_reach_a_terminal_raw(world: World,
     for words in (["list"], ["scan"], ["scan", "--show", "orphan"], ["search", "ptt"], ["chats"], ["check", "--read-data"]):
         world.backup(*words, code=(0, 3))
     notes = world.notes()
-    # On the phone two names differ only in how an accent is written; in the target that is one name, and the second file gets another.
-    for layout, code in (("chat", 0), ("original", 3)):
-        world.backup("restore", "--to", tmp_path / layout, "--layout", layout, code=code)
+    # On the phone two names differ only in how an accent is written; in the target that would be one name, so one file gets another.
+    for layout in ("chat", "original"):
+        world.backup("restore", "--to", tmp_path / layout, "--layout", layout)
         assert hashes(tmp_path / layout) == notes
         for path in (tmp_path / layout).rglob("*"):
             assert path.name.isprintable()

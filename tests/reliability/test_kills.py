@@ -27,7 +27,7 @@ def test_ten_kills_lose_nothing(tmp_path: Path) -> None:
     """Whenever a run or a restore is killed, the next one completes by itself, and every note is there, once."""
     tally = campaign(10, SEED, tmp_path, seconds=12)
     print("\n".join([f"seed {SEED}", *tally.lines()]))
-    assert sum(tally.kills.values()) == 10
+    assert sum(tally.kills.values()) >= 10
     assert {"few", "many", "more", "restore"} == set(+tally.kills)
 
 

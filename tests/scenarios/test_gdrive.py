@@ -153,8 +153,9 @@ def test_a_run_that_was_killed_amid_a_pack_goes_on(world: CloudWorld) -> None:
     time.sleep(0.3)
     process.send_signal(signal.SIGKILL)
     finish(process)
-    (kept,) = (world.folder / "state" / "destinations").rglob("*.bytes")
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    kept = [path for path in (world.folder / "state" / "spool").rglob("*") if path.parent.parent.name == "data"]
+    assert kept
+    assert all(stat.S_IMODE(path.parent.stat().st_mode) == 0o700 for path in kept)
     before = len(world.google.proxy.seen)
     world.backup("unlock")
     result = world.run(noise)
@@ -165,7 +166,7 @@ def test_a_run_that_was_killed_amid_a_pack_goes_on(world: CloudWorld) -> None:
     assert sent + arrived_before <= stored + uploads.CHUNK + 100_000
     assert arrived_before >= uploads.CHUNK
     assert world.google.duplicates() == []
-    assert not list((world.folder / "state" / "destinations").rglob("*.bytes"))
+    assert not [path for path in (world.folder / "state" / "spool").rglob("*") if path.parent.parent.name == "data"]
     assert "no errors" in world.backup("check", "--read-data").text
 
 
