@@ -14,7 +14,7 @@ from backup_tool.actions.archive import Archive, read_note
 from backup_tool.actions.converting import Scratch, made, pieces, size_of
 from backup_tool.actions.restored import Restored, SentMail
 from backup_tool.audio.convert import Format
-from backup_tool.catalog import Entry
+from backup_tool.catalog import Entry, name_worth
 from backup_tool.config import EmailSettings, Settings
 from backup_tool.credentials import configured_password
 from backup_tool.errors import BackupError, ConfigError, IntegrityError, Interrupted, Terminated
@@ -25,6 +25,9 @@ from backup_tool.exporters.sending import Sender, SmtpSender
 from backup_tool.exporters.words import tags_of
 from backup_tool.models import Note, Problem
 from backup_tool.names import in_bytes, shown
+
+_A_NAME = name_worth("~Anna")
+"""What stands in for a name, a telephone number above all, is worth less."""
 
 
 class Trial(msgspec.Struct):
@@ -156,7 +159,7 @@ def _attachments(
     archive: Archive, items: Iterable[Entry], format: Format | None, scratch: Scratch, limit: int, done: Restored
 ) -> Iterator[Attachment]:
     """One after the other; what cannot be attached is named in `done`."""
-    for item in items:
+    for item in map(_without_numbers, items):
         name = attachment_name(item, None, file_suffix(item))
         try:
             attachment, reason = _attachment(archive, item, format, scratch, room(limit))
@@ -167,6 +170,12 @@ def _attachments(
             done.left_out(Problem(name, reason), 3)
         if attachment:
             yield attachment
+
+
+def _without_numbers(item: Entry) -> Entry:
+    """The note as a mail may tell of it: who is known by a telephone number alone is not named."""
+    names = {"sender": item.sender, "chat": item.chat}
+    return msgspec.structs.replace(item, **{key: None if 0 < name_worth(name) < _A_NAME else name for key, name in names.items()})
 
 
 def _attachment(archive: Archive, item: Entry, format: Format | None, scratch: Scratch, most: int) -> tuple[Attachment | None, str | None]:

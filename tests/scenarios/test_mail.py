@@ -15,6 +15,7 @@ import pytest
 
 from backup_tool.audio import inspect
 from tests.exporters.mailserver import MailServer, mail_server
+from tests.generators.android import phone
 from tests.generators.ogg import opus_note
 from tests.scenarios.album import Album
 from tests.scenarios.conftest import NewWorld
@@ -117,7 +118,7 @@ def test_several_notes_go_in_one_mail_to_several_people(album: Album, here: Worl
     message, attached = read(mail.content)
     assert mail.to == [ANNA, BEN]
     assert message["Subject"] == "3 voice notes – 2024-03-01 to 2024-03-03"
-    names = ["2024-03-01_1345_zoe-nunez_family.mp3", "2024-03-02_0005_491700000002_family.mp3", "2024-03-03_1445_family.mp3"]
+    names = ["2024-03-01_1345_zoe-nunez_family.mp3", "2024-03-02_0005_family.mp3", "2024-03-03_1445_family.mp3"]
     assert [part.get_filename() for part in attached] == names
 
 
@@ -265,6 +266,20 @@ def test_a_hostile_name_forges_no_header_on_the_wire(new_world: NewWorld, tmp_pa
     assert set(message.keys()) == {"From", "To", "Date", "Message-ID", "Subject", "MIME-Version", "Content-Type"}
     assert [one.addr_spec for one in message["To"].addresses] == [ANNA]
     assert re.fullmatch(r"[a-z0-9_.-]+\.mp3", str(attached.get_filename()))
+
+
+def test_no_telephone_number_goes_with_a_mail(world: World) -> None:
+    """Who is known by a number alone is not named: not in subject, text and name of the attachment, nor in its tags."""
+    phone(world.folder / "phone", notes=1)
+    world.run("phone")
+    [record] = world.records()
+    assert record["sender"] == "+491700000001"
+    world.backup("extract", "latest", "--eml", "note.eml")
+    message, [attached] = read((world.folder / "note.eml").read_bytes())
+    assert message["Subject"] == "Voice note – 2026-03-01 13:45"
+    assert text_of(message).startswith("Sent: 2026-03-01 13:45\nChat: Family\n")
+    assert "491700000001" not in str(attached.get_filename())
+    assert b"491700000001" not in attached.get_content().replace(b"\0", b"")
 
 
 def test_a_draft_of_several_notes_is_one_file(album: Album, here: World) -> None:
