@@ -26,6 +26,8 @@ COLUMNS = (
 )  # fmt: skip
 # OWASP, "CSV Injection"; the wide forms of the same signs too, which some spreadsheets read as them.
 _FORMULA = re.compile(r"\s*[=+\-@\t\r\n|%＝＋－＠]")
+# Where a comma is in numbers, spreadsheets take a semicolon for the end of a cell.
+_LATER_FORMULA = re.compile(r"(;\s*)(?=[=+\-@|%＝＋－＠])")
 _JOINERS = "\u200c\u200d"
 """Tell whether letters, or pictures, are joined: names of some languages are not right without them."""
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
@@ -73,7 +75,9 @@ def cell(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     text = on_one_line(str(value), _LONGEST_CELL, keep=_JOINERS)
-    return "'" + text if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
+    if _NUMBER.fullmatch(text):
+        return text
+    return ("'" if _FORMULA.match(text) else "") + _LATER_FORMULA.sub(r"\1'", text)
 
 
 def playlist(title: str, rows: Iterable[Listed], zone: tzinfo | None = None) -> bytes:

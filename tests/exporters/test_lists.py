@@ -69,6 +69,12 @@ def test_no_name_is_carried_out_by_a_spreadsheet(text: str) -> None:
         assert "\n" not in row[name]
 
 
+def test_no_name_is_carried_out_where_semicolons_part_cells() -> None:
+    """In countries that write 1,5 a spreadsheet begins a cell after each semicolon: none begins like a formula."""
+    [row] = rows(listed(sender="Anna;=1+1", title="x; @SUM(A1);;+2", transcript=Transcript("one; two;three")))
+    assert [row["sender"], row["title"], row["transcript"]] == ["Anna;'=1+1", "x; '@SUM(A1);;'+2", "one; two;three"]
+
+
 @given(st.text())
 def test_every_name_is_one_cell_of_one_line(text: str) -> None:
     """Whatever signs a name has, the table keeps its form, and nothing turns its reading direction."""
