@@ -125,7 +125,8 @@ class _Lists:
         written = self._target.write((own or name,), (data,), size=len(data), sha256=digest, mtime_ns=None, overwrite=own is not None)
         called = os.path.basename(written.path)
         if called != name:
-            self._done.left_out(Problem(name, f"is not as the last export left it: written as {called}"), 3)
+            reason = "is not as the last export left it" if name in self._own else "something else has this name"
+            self._done.left_out(Problem(name, f"{reason}: written as {called}"), 3)
         self._own[called] = OwnList(called, len(data), digest)
         return str(self._to / called)
 

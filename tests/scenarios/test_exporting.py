@@ -70,7 +70,7 @@ def test_nothing_of_anybody_elses_is_replaced(album: Album, here: World) -> None
     (out / "notes.csv").write_text("my own")
     words = ("export", "--to", "out", "--chat", "muller")
     ended = here.backup(*words, code=3)
-    assert "notes.csv: is not as the last export left it: written as notes (2).csv" in ended.told
+    assert "notes.csv: something else has this name: written as notes (2).csv" in ended.told
     first = (out / "notes (2).csv").read_bytes()
     (out / "Familie Müller.m3u8").write_text("my own too")
     here.backup(*words, "--saved", code=3)
@@ -82,6 +82,14 @@ def test_nothing_of_anybody_elses_is_replaced(album: Album, here: World) -> None
     assert {path.name for path in out.iterdir() if path.is_file()} == {
         "notes.csv", "notes (2).csv", "notes.json", "Familie Müller.m3u8", "Familie Müller (2).m3u8", ".backup-export.json",
     }  # fmt: skip
+
+
+def test_a_list_that_is_no_longer_ours_is_called_so(album: Album, here: World) -> None:
+    """Whoever wrote into the table of the last export is told that, and nothing of other files."""
+    words = ("export", "--to", "out", "--chat", "muller")
+    here.backup(*words)
+    (here.folder / "out/notes.csv").write_text("my own")
+    assert "notes.csv: is not as the last export left it: written as notes (2).csv" in here.backup(*words, code=3).told
 
 
 @pytest.mark.parametrize("content", [b"", b"[1]", b"[" * 70_000, b'[{"name":"../x","size":6,"sha256":"x"}]'])
