@@ -37,6 +37,11 @@ WAITS = (2.0, 10.0)
 _OURSELVES = "[127.0.0.1]"
 _NO_UTF8 = b"this server knows no such addresses"
 _TEST = "try the settings: backup email test"
+_TLS_PORT = 465
+_NEEDS_TLS = f'port {_TLS_PORT} wants security = "tls" under [email]'
+# What OpenSSL calls it when somebody greets in plain words.
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+_NOT_TLS = 'try security = "starttls" under [email]'
 
 
 class Sender(Protocol):
@@ -139,11 +144,21 @@ class SmtpSender:
                 f"{host} cannot prove that it is {host}: {shown(error.verify_message)}", "look at host and port under [email]"
             )
             raise _Failed(told, for_now=False) from None
+        except ssl.SSLError as error:
+            if self._settings.security != "tls" or error.reason not in _NO_TLS:
+                raise self._lost(error) from None
+            told = Unreachable(f"the mail server {host} does not speak TLS on port {self._settings.port}", _NOT_TLS)
+            raise _Failed(told, for_now=False) from None
         except smtplib.SMTPResponseException as answer:
             raise self._answered(answer) from None
         except (smtplib.SMTPException, OSError) as error:
-            reason = str(getattr(error, "strerror", None) or error or type(error).__name__).lower()
-            raise _Failed(Unreachable(f"the mail server {host} cannot be reached: {shown(reason)}", _TEST), for_now=True) from None
+            raise self._lost(error) from None
+
+    def _lost(self, error: Exception) -> _Failed:
+        reason = str(getattr(error, "strerror", None) or error or type(error).__name__).lower()
+        told = f"the mail server {shown(self._settings.host)} cannot be reached: {shown(reason)}"
+        is_wrong = self._settings.security == "starttls" and self._settings.port == _TLS_PORT
+        return _Failed(Unreachable(told, _NEEDS_TLS if is_wrong else _TEST), for_now=True)
 
     def _answered(self, answer: smtplib.SMTPResponseException) -> _Failed:
         code, host = answer.smtp_code, shown(self._settings.host)

@@ -48,6 +48,15 @@ def sender(server: MailServer, waits: list[float], secret: str | None = PASSWORD
     return SmtpSender(settings, ME, None if secret is None else Secret(secret), waits.append)
 
 
+def test_a_port_that_does_not_speak_tls_is_told_at_once(open_server: Any, waits: list[float]) -> None:
+    """Who mixes up the two ways of encryption reads which one to try, and nothing leaves unencrypted."""
+    with open_server(tls="starttls") as server:
+        with pytest.raises(Unreachable, match="does not speak TLS on port") as told:
+            sender(server, waits, security="tls").limit()
+        assert told.value.hint == 'try security = "starttls" under [email]'
+        assert (server.mails, server.sign_ins, waits) == ([], 0, [])
+
+
 @pytest.mark.parametrize("security", ["starttls", "tls"])
 def test_mail_is_handed_over_encrypted_and_signed_in(open_server: Any, waits: list[float], security: str) -> None:
     """With STARTTLS and with TLS from the start, every byte arrives, for everybody it is for."""
