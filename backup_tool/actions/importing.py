@@ -60,7 +60,8 @@ class ImportedNote(msgspec.Struct):
 
 
 class ImportResult(msgspec.Struct):
-    """What was imported. `new` of the notes were not in this chat before; `snapshot` is None where there was nothing to archive."""
+    """What was imported, as the archive has it now. `new` of the notes were not in this chat before, and of `corrected` others it knew
+    something else; `snapshot` is None where there was nothing to archive."""
 
     snapshot: str | None
     chat: str | None
@@ -69,6 +70,7 @@ class ImportResult(msgspec.Struct):
     notes: list[ImportedNote]
     errors: list[Problem]
     destinations: list[Delivered] = []
+    corrected: int = 0
 
 
 class Import:
@@ -79,8 +81,10 @@ class Import:
         self.said = said
         self.pieces: list[Piece] = []
         self.errors: list[Problem] = []
-        if not said.chat.strip() or said.chat == UNSORTED:
+        if not said.chat.strip():
             raise UsageError("the name of the chat is missing", "say which chat they belong to: --chat NAME")
+        if said.chat == UNSORTED:
+            raise UsageError(f'"{UNSORTED}" is where notes without a chat stand', "say which chat they belong to: --chat NAME")
         terms = _terms(said)
         files = [Path(os.path.expanduser(file)) for file in dict.fromkeys(files)]
         for file in files:
@@ -103,7 +107,7 @@ class Import:
 
     def result(self, chat: Chat | None = None) -> ImportResult:
         """What it would come to, with nothing archived."""
-        notes = [_told(piece, None, None) for piece in self.pieces]
+        notes = [_told(piece, None, None, piece.note) for piece in self.pieces]
         return ImportResult(None, *_of(chat), 0, notes, self.errors)
 
     def store(self, plan: RunPlan, progress: Progress) -> tuple[ImportResult, int]:
@@ -122,7 +126,8 @@ class Import:
             result.errors = self.errors + nothing.problems
             codes.append(Incomplete.exit_code * bool(nothing.problems))
         result.chat, result.chat_id = _of(took.chat)
-        result.notes = [_told(one.piece, one.id, one.duration) for one in took.notes]
+        result.notes = [_told(one.piece, one.id, one.duration, took.now(one)) for one in took.notes]
+        result.corrected = sum(map(took.is_corrected, took.notes))
         return result, gravest(codes)
 
 
@@ -148,10 +153,21 @@ class _NothingNew(Exception):
 
 @dataclass
 class _Took:
-    """Into which chat pieces went, and what they came to."""
+    """Into which chat pieces went, what they came to, and what the archive knew of them before and knows now, by the message's id."""
 
     chat: Chat | None = None
     notes: list[Taken] = field(default_factory=list)
+    before: dict[str | None, Note] = field(default_factory=dict)
+    after: dict[str | None, Note] = field(default_factory=dict)
+
+    def now(self, taken: Taken) -> Note:
+        """What is known of the note."""
+        return self.after.get(taken.piece.note.message_id, taken.piece.note)
+
+    def is_corrected(self, taken: Taken) -> bool:
+        """Whether the note was there, and something else is known of it now."""
+        before = self.before.get(taken.piece.note.message_id)
+        return before is not None and _said_of(before) != _said_of(self.now(taken))
 
 
 class _Importing(Job):
@@ -174,6 +190,9 @@ class _Importing(Job):
             self._progress.end()
         gatherer.settle()
         self._retitle(gatherer, first_new)
+        for one in source.taken:
+            if (known := self._known_of(one)) is not None:
+                self._took.after[one.piece.note.message_id] = known
         if not self._ledger.stale_months:
             raise _NothingNew(gatherer.tally.problems)
         return gatherer
@@ -181,7 +200,24 @@ class _Importing(Job):
     def _known(self, note: Note) -> str | None:
         """The id under which this very piece was imported into this chat before."""
         number = self._ledger.by_message(note)
-        return None if number is None else self._ledger.note(number).id
+        if number is None:
+            return None
+        known = self._took.before[note.message_id] = self._ledger.note(number)
+        return known.id
+
+    def _known_of(self, taken: Taken) -> Note | None:
+        """The record of the piece, or of the message from the phone that has the same recording."""
+        note = taken.piece.note
+        number = self._ledger.by_message(note)
+        if number is not None:
+            return self._ledger.note(number)
+        same = self._ledger.of_audio(msgspec.structs.replace(note, id=taken.id)).values()
+        return next((one for one in same if one.chat_id == note.chat_id), None)
+
+
+def _said_of(note: Note) -> tuple[object, ...]:
+    """What a person can say of a note on importing it."""
+    return note.sent_at, note.sent_at_from, note.sender, note.from_me, note.title
 
 
 def _terms(said: Said) -> Terms:
@@ -223,8 +259,8 @@ def _of(chat: Chat | None) -> tuple[str | None, str | None]:
     return (chat.titles[-1], chat.chat_id) if chat else (None, None)
 
 
-def _told(piece: Piece, note_id: str | None, duration: float | None) -> ImportedNote:
-    note, end = piece.note, None if piece.end == math.inf else piece.end
+def _told(piece: Piece, note_id: str | None, duration: float | None, note: Note) -> ImportedNote:
+    end = None if piece.end == math.inf else piece.end
     cut = end is not None
     return ImportedNote(
         file=str(piece.path), id=note_id, sent_at=note.sent_at, sent_at_from=note.sent_at_from,

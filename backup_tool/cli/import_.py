@@ -9,6 +9,7 @@ from backup_tool.cli import console, options
 from backup_tool.cli.app import verb
 from backup_tool.cli.run import plan_of, tell_undelivered
 from backup_tool.cli.session import Session
+from backup_tool.errors import UsageError
 from backup_tool.models import Note
 from backup_tool.names import shown
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from backup_tool.actions.importing import ImportedNote, ImportResult
 
 _PAUSE = 1.5
+"""Seconds of silence that part two notes, where nothing else is said."""
 
 
 @verb()
@@ -32,7 +34,7 @@ def import_(
     split_silence: Annotated[
         bool, typer.Option("--split-silence", help="Several notes in one recording: cut it where it is silent.")
     ] = False,
-    pause: Annotated[float, typer.Option("--pause", metavar="SECONDS", help="How much silence parts two notes.")] = _PAUSE,
+    pause: Annotated[float | None, typer.Option("--pause", metavar="SECONDS", help="How much silence parts two notes: 1.5.")] = None,
     dry_run: options.DryRun = False,
 ) -> int:
     """Add recordings from elsewhere to a chat: voice memos, files of a recorder, the sound of screen recordings.
@@ -42,7 +44,11 @@ def import_(
     """
     from backup_tool.actions.importing import Import, Said, find_chat
 
-    said = Said(chat=chat, sender=sender, date=date, title=title, track=track, pause=pause if split_silence else None)
+    if pause is not None and not split_silence:
+        raise UsageError("--pause goes with --split-silence", "add --split-silence to cut the recording, or leave out --pause")
+    if split_silence and pause is None:
+        pause = _PAUSE
+    said = Said(chat=chat, sender=sender, date=date, title=title, track=track, pause=pause)
     looked = Import(files, said, session.progress)
     if dry_run:
         result, code = looked.result(find_chat(chat, session.archive(), session.progress)), 3 if looked.errors else 0
@@ -65,7 +71,9 @@ def _tell(result: "ImportResult", *, dry_run: bool) -> None:
     there = len(result.notes) - result.new
     count = console.count(len(result.notes) if dry_run else result.new, "note")
     already = f"; {console.count(there, 'note')} {'was' if there == 1 else 'were'} there already" if there and not dry_run else ""
-    print(f"{'would import' if dry_run else 'imported'} {count} into {shown(result.chat or '-')}{already}")
+    corrected = f"; corrected: {console.count(result.corrected, 'note')}" if result.corrected else ""
+    into = f" into {shown(result.chat)}" if result.chat else ""
+    print(f"{'would import' if dry_run else 'imported'} {count}{into}{already}{corrected}")
 
 
 def _line(note: "ImportedNote") -> str:

@@ -68,6 +68,21 @@ def test_a_voice_memo_joins_a_chat_and_stays(world: World) -> None:
     assert "no errors were found" in world.restic("check", "--read-data")
 
 
+def test_what_is_known_of_a_note_after_importing_it_again_is_told(world: World) -> None:
+    """Whoever corrects a date is told so; without one the note keeps what was said of it, and that is what the answer shows."""
+    put(world, "memo.wav", encoded("wav", 0.5))
+    words = ("import", "memo.wav", "--chat", "Anna")
+    world.backup(*words, "--date", "2025-12-24", "--title", "Silent night")
+    corrected = world.backup(*words, "--date", "2024-12-24")
+    assert "  2024-12-24  " in corrected.text
+    assert corrected.text.endswith("imported 0 notes into Anna; 1 note was there already; corrected: 1 note\n")
+    again = world.backup(*words, "--json").json
+    assert (again["new"], again["corrected"]) == (0, 0)
+    [told], [record] = again["notes"], world.records()
+    assert told["sent_at"] == record["sent_at"] == "2024-12-24T12:00:00Z"
+    assert told["title"] == record["title"] == "Silent night"
+
+
 def test_the_sound_of_a_screen_recording_is_a_note(world: World) -> None:
     """Of a video the sound is kept, copied, under a name that fits it; importing it again finds it there."""
     needs("restic")
@@ -212,11 +227,12 @@ def test_what_cannot_be_taken_is_named_and_keeps_nothing_else_out(world: World) 
         (("folder", "--chat", "Anna"), "is a folder"),
         (("memo.m4a",), "--chat"),
         (("memo.m4a", "--chat", " "), "the name of the chat is missing"),
-        (("memo.m4a", "--chat", "unsorted"), "the name of the chat is missing"),
+        (("memo.m4a", "--chat", "unsorted"), "is where notes without a chat stand"),
         (("memo.m4a", "--chat", "Anna", "--date", "yesterday"), "is not a day or time"),
         (("memo.m4a", "--chat", "Anna", "--date", "1999-01-01"), "is too far off"),
         (("memo.m4a", "--chat", "Anna", "--track", "0"), "tracks are counted from 1"),
         (("memo.m4a", "--chat", "Anna", "--split-silence", "--pause", "0"), "cannot be meant"),
+        (("memo.m4a", "--chat", "Anna", "--pause", "2"), "--pause goes with --split-silence"),
     ],
 )
 def test_what_cannot_be_meant_imports_nothing(world: World, words: tuple[str, ...], told: str) -> None:
