@@ -25,7 +25,7 @@ from backup_tool.errors import BackupError, Incomplete, UsageError
 from backup_tool.names import in_bytes, on_one_line, shown
 
 if TYPE_CHECKING:
-    from av import AudioFrame
+    from av import AudioFrame, Packet
     from av.audio.stream import AudioStream
     from av.container import InputContainer, OutputContainer
 
@@ -39,6 +39,8 @@ LARGEST = 2**32 - 2**20
 """Bytes of a copy: the headers of a WAV file cannot tell of more."""
 _GRACE = 60
 """Seconds that a recording may take beyond its own length."""
+_GAP = 0.1
+"""Seconds between two parts of an Ogg file from which on something is missing there."""
 _RATES = (4_000, 384_000)
 
 # The demuxer for each kind of file: FFmpeg is not left to guess, for some of its guesses open further files.
@@ -165,6 +167,9 @@ class _Copying:
         self._container, self._sound, self._copy, self._out, self._target = container, sound, copy, out, target
         self._began, self._seconds = time.monotonic(), 0.0
         self._packets = self._broken = 0
+        self._is_ogg = container.format.name == "ogg"
+        self._end: float | None = None
+        self._lost = 0.0
 
     def run(self) -> str | None:
         """What there is to say of the copy."""
@@ -174,7 +179,9 @@ class _Copying:
             self._encode()
         if self._seconds <= 0:
             raise NotConverted("nothing in it can be played")
-        return f"{self._broken} of its {self._packets} parts cannot be played, and are not in the copy" if self._broken else None
+        if self._broken:
+            return f"{self._broken} of its {self._packets} parts cannot be played, and are not in the copy"
+        return f"{self._lost:.1f} seconds of it are damaged, and are not in the copy" if self._lost else None
 
     def _may_be_copied(self) -> bool:
         return self._sound.codec_context.name in self._target.copied and 1 <= self._sound.channels <= self._target.channels
@@ -184,6 +191,7 @@ class _Copying:
         for packet in self._container.demux(self._sound):
             if packet.dts is None:  # the empty one at the end
                 continue
+            self._follows(packet)
             self._lasted(float((packet.duration or 0) * (packet.time_base or 0)))
             packet.stream = stream
             self._copy.mux(packet)
@@ -210,6 +218,7 @@ class _Copying:
 
         for packet in self._container.demux(self._sound):
             self._packets += packet.size > 0
+            self._follows(packet)
             try:
                 frames = packet.decode()
             except av.FFmpegError:
@@ -220,6 +229,16 @@ class _Copying:
                     raise NotConverted(f"its sampling rate is {frame.sample_rate}")
                 self._lasted(frame.samples / frame.sample_rate)
                 yield frame
+
+    def _follows(self, packet: Packet[AudioStream]) -> None:
+        """Take note of what is missing before a packet: damaged pages of Ogg are passed over without a word. (In other containers a gap may
+        be silence that was not recorded.)"""
+        if not self._is_ogg or packet.pts is None or packet.time_base is None:
+            return
+        begins = float(packet.pts * packet.time_base)
+        if self._end is not None and begins - self._end > _GAP:
+            self._lost += begins - self._end
+        self._end = begins + float((packet.duration or 0) * packet.time_base)
 
     def _lasted(self, seconds: float) -> None:
         """So much more of it was read. Raises NotConverted where it does not come to an end."""

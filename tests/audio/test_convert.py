@@ -303,3 +303,13 @@ def header_says(rate: int) -> bytes:
     form = struct.pack("<HHIIHH", 1, 1, rate, min(rate * 2, 2**32 - 1), 2, 16)
     body = b"WAVE" + struct.pack("<4sI", b"fmt ", 16) + form + struct.pack("<4sI", b"data", 2_000_000) + bytes(2_000_000)
     return struct.pack("<4sI", b"RIFF", len(body)) + body
+
+
+@pytest.mark.parametrize("format", ["ogg", "mp3"])
+def test_a_copy_that_lacks_a_damaged_stretch_is_told_of(format: Format) -> None:
+    """Where a disk spoiled some seconds in the middle of a note, a person is told how many are not in the copy."""
+    source = bytearray(opus_note(20.0, seed=5))
+    assert convert(bytes(source), io.BytesIO(), format) is None
+    source[len(source) // 2] ^= 0xFF
+    told = convert(bytes(source), io.BytesIO(), format)
+    assert re.fullmatch(r"\d\.\d seconds of it are damaged, and are not in the copy", told or "")
