@@ -39,7 +39,8 @@ def _mark(session: Session, notes: list[str], *, saved: bool) -> int:
         changed = sum(note.changed for note in done.notes)
         word = "saved" if saved else "no longer saved"
         was = (
-            f"; {len(done.notes) - changed} already {'was' if len(done.notes) - changed == 1 else 'were'}"
+            f"; {len(done.notes) - changed} {'already ' if saved else ''}{'was' if len(done.notes) - changed == 1 else 'were'}"
+            f"{'' if saved else ' not saved'}"
             if changed < len(done.notes)
             else ""
         )

@@ -74,6 +74,8 @@ def test_saving_twice_changes_nothing(desk: World) -> None:
         "snapshot": None, "notes": [{"id": one, "saved": True, "changed": False}], "destinations": [],
     }  # fmt: skip
     assert desk.backup("snapshots", "--json").json == before
+    desk.backup("unsave", one)
+    assert desk.backup("unsave", one).text == "no longer saved: 0 notes; 1 was not saved\n"
 
 
 def test_a_word_that_names_no_note_marks_none(desk: World) -> None:
