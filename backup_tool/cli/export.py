@@ -1,6 +1,5 @@
 """`backup export`: a readable copy."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +13,7 @@ from backup_tool.names import shown
 @verb()
 def export(
     session: Session,
-    to: Annotated[Path, typer.Option("--to", metavar="DIR", help="Where to. What is there already stays.")],
+    to: Annotated[str, typer.Option("--to", metavar="DIR", help="Where to. What is there already stays.")],
     chat: options.ChatOption = None,
     sender: options.Sender = None,
     since: options.Since = None,
@@ -34,17 +33,17 @@ def export(
     from backup_tool.actions.exporting import export as carry_out
     from backup_tool.actions.find import Wanted
 
+    folder = options.folder(to)
     archive = session.archive(snapshot)
     wanted = Wanted(chat=chat or [], sender=sender or [], since=since, until=until, kind=kind, source=source or [], saved=saved)
-    to = Path(options.home(str(to)) or to)
-    done = carry_out(archive, wanted, to, session.progress, format=format_ or "original", overwrite=overwrite, dry_run=dry_run)
+    done = carry_out(archive, wanted, folder, session.progress, format=format_ or "original", overwrite=overwrite, dry_run=dry_run)
 
     def text() -> None:
         if dry_run:
             for path in [*done.lists, *(file.path for file in done.restored.files)]:
                 print(shown(path, 1000))
         would = "would export" if dry_run else "exported"
-        print(f"{would} {console.count(done.restored.notes, 'note')}, {console.size(done.restored.bytes)}, to {shown(str(to), 1000)}")
+        print(f"{would} {console.count(done.restored.notes, 'note')}, {console.size(done.restored.bytes)}, to {shown(str(folder), 1000)}")
 
     session.result(done.document, text)
     console.problems(done.restored.errors)

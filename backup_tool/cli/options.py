@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from backup_tool.errors import UsageError
+
 Sources = Annotated[
     list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Names from the settings file, or paths. All configured ones by default.")
 ]
@@ -44,3 +46,10 @@ def absolute(path: str | None) -> Path | None:
 def home(path: str | None) -> str | None:
     """A path with its `~`: a shell leaves it as it is in --to='~/notes'."""
     return path and os.path.expanduser(path)
+
+
+def folder(path: str) -> Path:
+    """A folder to write to, with its `~`. Raises UsageError for an empty name: it comes from a variable that is not set."""
+    if not path:
+        raise UsageError("--to names no folder", "name one: --to DIR; for this one --to .")
+    return Path(os.path.expanduser(path))

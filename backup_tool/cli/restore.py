@@ -1,6 +1,5 @@
 """`backup restore`: give notes back."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +13,7 @@ from backup_tool.names import shown
 @verb()
 def restore(
     session: Session,
-    to: Annotated[Path, typer.Option("--to", "--target", metavar="DIR", help="Where to.")] = Path("restored"),
+    to: Annotated[str, typer.Option("--to", "--target", metavar="DIR", help="Where to.")] = "restored",
     chat: options.ChatOption = None,
     sender: options.Sender = None,
     since: options.Since = None,
@@ -35,11 +34,11 @@ def restore(
     from backup_tool.actions.find import Wanted
     from backup_tool.actions.restore import restore as give_back
 
+    folder = options.folder(to)
     archive = session.archive(snapshot)
     wanted = Wanted(chat=chat or [], sender=sender or [], since=since, until=until, kind=kind, source=source or [], saved=saved)
-    to = Path(options.home(str(to)) or to)
     done = give_back(
-        archive, wanted, to, session.progress, layout=layout, format=format_ or "original", overwrite=overwrite, dry_run=dry_run
+        archive, wanted, folder, session.progress, layout=layout, format=format_ or "original", overwrite=overwrite, dry_run=dry_run
     )
     would = "would restore" if dry_run else "restored"
 
@@ -47,7 +46,7 @@ def restore(
         if dry_run:
             for file in done.files:
                 print(shown(file.path, 1000))
-        print(f"{would} {console.count(done.notes, 'note')}, {console.size(done.bytes)}, to {shown(str(to), 1000)}")
+        print(f"{would} {console.count(done.notes, 'note')}, {console.size(done.bytes)}, to {shown(str(folder), 1000)}")
         if done.same:
             print(f"{console.count(done.same, 'file')} of them {'was' if done.same == 1 else 'were'} there already")
 

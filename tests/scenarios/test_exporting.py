@@ -103,6 +103,14 @@ def test_an_odd_memory_of_the_last_export_replaces_nothing(album: Album, here: W
     assert (out / "notes.csv").read_text() == "my own"
 
 
+@pytest.mark.parametrize("verb", ["restore", "export"])
+def test_a_folder_without_a_name_is_not_this_one(here: World, verb: str) -> None:
+    """A script whose variable is not set spreads no notes over the folder that it runs in."""
+    before = set(here.folder.iterdir())
+    assert "--to names no folder" in here.backup(verb, "--to", "", code=2).told
+    assert set(here.folder.iterdir()) == before
+
+
 def test_a_dry_run_of_an_export_writes_nothing(album: Album, here: World) -> None:
     """Every path is named, and not even the folder is made."""
     ended = here.backup("export", "--to", "out", "--chat", "muller", "--dry-run")
