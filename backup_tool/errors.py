@@ -123,6 +123,11 @@ class Terminated(BackupError):
     exit_code = 143
 
 
+class SignalledToEnd(KeyboardInterrupt):
+    """SIGTERM has come. Raised wherever the program is then, and like Ctrl-C no failure of what was going on: whoever takes a failing
+    place for one that is away must not take this for it. It is told as `Terminated`."""
+
+
 class ObjectMissing(BackupError):
     """A destination has no object of that name."""
 

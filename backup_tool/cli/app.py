@@ -20,7 +20,7 @@ import typer
 from backup_tool import __version__
 from backup_tool.cli import console
 from backup_tool.cli.session import Common, Session
-from backup_tool.errors import BackupError, Interrupted, NoSpace, Terminated
+from backup_tool.errors import BackupError, Interrupted, NoSpace, SignalledToEnd, Terminated
 
 app = typer.Typer(
     name="backup",
@@ -86,8 +86,8 @@ def _carry_out(session: Session, function: Callable[..., int | None], given: dic
             return function(session, **given) or 0
     except BackupError as error:
         return _tell(session, error)
-    except KeyboardInterrupt:
-        return _tell(session, Interrupted("interrupted", "what had arrived stays; the next run goes on from there"))
+    except KeyboardInterrupt as stop:
+        return _tell(session, _ended_by(stop))
     except BrokenPipeError:
         # Whoever read our output has gone (`backup list | head`): nothing to tell, and nobody to tell it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -117,7 +117,12 @@ def _tell(session: Session, error: BackupError) -> int:
 def _on_terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     # A second signal must not break the tidying up of the first.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated("terminated", "what had arrived stays; the next run goes on from there")
+    raise SignalledToEnd
+
+
+def _ended_by(stop: KeyboardInterrupt) -> BackupError:
+    hint = "what had arrived stays; the next run goes on from there"
+    return Terminated("terminated", hint) if isinstance(stop, SignalledToEnd) else Interrupted("interrupted", hint)
 
 
 def _version(wanted: bool) -> None:
@@ -144,8 +149,8 @@ def main() -> NoReturn:
         raise SystemExit(_parse_and_carry_out())
     except SystemExit:
         raise
-    except Terminated as error:
-        console.tell_error(error, as_json=False)
+    except SignalledToEnd as stop:
+        console.tell_error(error := _ended_by(stop), as_json=False)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         raise SystemExit(Interrupted.exit_code) from None

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from backup_tool.errors import BackupError, Interrupted, SignInNeeded, UsageError
+from backup_tool.errors import BackupError, Interrupted, SignalledToEnd, SignInNeeded, UsageError
 from backup_tool.models import Note, Problem, Progress, Secret
 from backup_tool.names import in_bytes, shown
 
@@ -49,6 +49,8 @@ def _typed(question: str) -> str:
 
     try:
         return getpass.getpass(question, sys.stderr)
+    except SignalledToEnd:
+        raise
     except (KeyboardInterrupt, EOFError):
         print(file=sys.stderr)
         raise Interrupted("interrupted", "nothing was done") from None
@@ -63,6 +65,8 @@ class Terminal:
         print(shown(question), end="", file=sys.stderr, flush=True)
         try:
             line = sys.stdin.readline()
+        except SignalledToEnd:
+            raise
         except KeyboardInterrupt:
             line = ""
         if not line:

@@ -89,8 +89,7 @@ class Delivery(Several):
         """
         if self._probed:
             return True
-        with ThreadPoolExecutor(len(self.places), "looking") as pool:
-            configs = list(pool.map(_config_of, self.places))
+        configs = self._look()
         reached = [(place, config) for place, config in zip(self.places, configs, strict=True) if config is not None]
         if not reached:
             return self._begin_away()
@@ -108,6 +107,14 @@ class Delivery(Several):
         self.waiting = None if self.spool.is_empty() and direct else self.spool.store
         self._start()
         return True
+
+    def _look(self) -> Sequence[bytes | None]:
+        with ThreadPoolExecutor(len(self.places), "looking") as pool:
+            try:
+                return list(pool.map(_config_of, self.places))
+            except BaseException:
+                self.close()  # nobody goes on waiting for a place that is silent
+                raise
 
     def _begin_away(self) -> bool:
         """No place is reached: go on from what the spool knows, or say why not."""

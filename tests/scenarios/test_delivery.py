@@ -6,8 +6,10 @@ import hashlib
 import json
 import random
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,7 +22,7 @@ from tests.generators.android import Store, phone
 from tests.generators.ogg import opus_note
 from tests.parts import needs
 from tests.scenarios.conftest import NewWorld
-from tests.scenarios.world import PASSWORD, World, wait_for_lock
+from tests.scenarios.world import PASSWORD, World, finish, wait_for_lock
 
 
 class Places:
@@ -477,3 +479,29 @@ def test_twelve_nights_with_destinations_going_up_and_down(world: World) -> None
         stack.close()
         places.all_alike_and_sound()
         assert places.run()["notes"] == 4 + 12
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [(signal.SIGTERM, 143, ("POST",)), (signal.SIGTERM, 143, ("GET", "HEAD")), (signal.SIGINT, 130, ("GET", "HEAD"))],
+    ids=["sending", "looking", "looking, Ctrl-C"],
+)
+def test_a_signal_ends_a_run_while_a_place_is_silent(
+    servers: tuple[Places, Rest], number: signal.Signals, code: int, words: tuple[str, ...]
+) -> None:
+    """Shutdown or Ctrl-C end it within seconds with their own code, are not taken for a place that is away, and the next run goes on."""
+    places, rest = servers
+    places.run()
+    places.add_notes(3, seed=1)
+    asked = len(rest.seen)
+    rest.delay = 600.0 if "GET" in words else 0.2
+    process = places.world.start("run", env={"BACKUP_REPOSITORY": None})
+    while process.poll() is None and not any(seen[0] in words and (seen[0] != "POST" or "/data/" in seen[1]) for seen in rest.seen[asked:]):
+        time.sleep(0.02)
+    process.send_signal(number)
+    ended = finish(process, 5)
+    rest.delay = 0.0
+    assert (ended.code, ended.out) == (code, b"")
+    assert [line.split(":")[0] for line in ended.told.splitlines()] == ["error", "hint"]
+    assert places.status(places.run()) == {"cloud": "delivered", "nas": "delivered"}
+    places.all_alike_and_sound()
