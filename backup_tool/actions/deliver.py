@@ -220,9 +220,9 @@ class Shipping:
         results = [self._result(place) for place in self._delivery.places]
         if all(one.status == "delivered" for one in results):
             return results, 0
-        if any(one.status == "delivered" for one in results):
-            return results, Incomplete.exit_code
         errors = [self._error(place) for place in self._delivery.places]
+        if any(error is None or isinstance(error, Incomplete) for error in errors):
+            return results, Incomplete.exit_code
         return results, gravest(error.exit_code for error in errors if error is not None)
 
     def _result(self, place: Place) -> Delivered:

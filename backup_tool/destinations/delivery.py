@@ -18,11 +18,12 @@ from backup_tool.destinations.cache import Kept
 from backup_tool.destinations.courier import Courier
 from backup_tool.destinations.files import NewFile, told
 from backup_tool.destinations.local import LocalDestination
-from backup_tool.destinations.several import Bytes, Place, Several, T, no_repository
+from backup_tool.destinations.several import Bytes, Place, Several, T, is_named, no_repository
 from backup_tool.destinations.spool import QUEUED, Parcel, Spool, find_spool
 from backup_tool.errors import (
     BackupError,
     BadRange,
+    Incomplete,
     IntegrityError,
     NoSpace,
     ObjectMissing,
@@ -161,9 +162,39 @@ class Delivery(Several):
 
     def _start(self) -> None:
         self._probed = True
+        if self.waiting is not None and self.spool is not None:
+            self._mend(self.spool)
         for place in self._reached():
             uploads = 1 if isinstance(place.destination, LocalDestination) else self._uploads
             self.couriers[place.name] = Courier(place, self._fetched, self._has_arrived, uploads=uploads)
+
+    def _mend(self, spool: Spool) -> None:
+        """What was damaged while it waited is no reason to keep back all the rest: it comes from another place, or goes."""
+        for parcel in spool.waiting():
+            if _hash_of(spool.store.file_of(parcel.kind, parcel.name)) == parcel.name:
+                continue
+            found = self._elsewhere(parcel)
+            if parcel.kind == "data" and found is not None:
+                spool.owe(parcel.name, found[0])
+                continue
+            spool.store.remove(parcel.kind, parcel.name)
+            if found is not None:
+                spool.store.save(parcel.kind, parcel.name, found[1])
+            else:
+                self._told(
+                    f"{parcel.kind} {parcel.name[:16]} was damaged on this machine while it waited, and no place that is reached has it"
+                )
+        spool.load()
+
+    def _elsewhere(self, parcel: Parcel) -> tuple[int, bytes] | None:
+        """(size, bytes) of an object at a place that has it; of a pack only the size."""
+        for place in self._reached():
+            with suppress(BackupError):
+                if parcel.kind == "data":
+                    return place.destination.size(parcel.kind, parcel.name), b""
+                if is_named(data := place.destination.load(parcel.kind, parcel.name), parcel.name):
+                    return len(data), data
+        return None
 
     def _raise_first(self) -> None:
         errors = [place.error for place in self.places if place.error is not None]
@@ -184,8 +215,19 @@ class Delivery(Several):
             self._locks[name] = data
             self._lock_view(name, data)
         else:
-            self.store.save(kind, name, data)
-            self._stored(Parcel(kind, name, len(data)))
+            store = self._store_of_snapshots() if kind == "snapshots" else self.store
+            store.save(kind, name, data)
+            self._stored(Parcel(kind, name, len(data)), store)
+
+    def _store_of_snapshots(self) -> LocalDestination:
+        """The spool, where a primary that is written directly did not get all that waited for it: a snapshot may name it."""
+        courier = self.couriers.get(self.primary.name)
+        if courier is not None and self.spool is not None and self.store is not self.spool.store:
+            courier.wait()
+            if not courier.is_going():
+                self.waiting = self.spool.store
+                return self.spool.store
+        return self.store
 
     def _lock_view(self, name: str, data: bytes) -> None:
         view = self.view
@@ -235,12 +277,12 @@ class Delivery(Several):
         if self.spool is not None and self._spooled():
             self.spool.wait_for_room(lambda: not any(courier.is_going() for courier in self.couriers.values()))
 
-    def _stored(self, parcel: Parcel) -> None:
+    def _stored(self, parcel: Parcel, store: LocalDestination | None = None) -> None:
         self._added.setdefault(parcel.kind, {})[parcel.name] = parcel.size
         if self.spool is not None and self._spooled():
             self.spool.put(parcel)
         for courier in self.couriers.values():
-            if courier.place.destination is self._store:
+            if courier.place.destination is (store or self._store):
                 courier.count(parcel)
             else:
                 courier.put(parcel)
@@ -276,7 +318,7 @@ class Delivery(Several):
         return next((path for path in paths if path.is_file()), None)
 
     def _copy(self, parcel: Parcel, to: Place, file: NewFile) -> None:
-        problem: BackupError = ObjectMissing(f"no place has {parcel.kind} {parcel.name[:16]}")
+        problem: BackupError = Incomplete(f"{parcel.kind} {parcel.name[:16]} is at no other place that is reached", "see: backup check")
         for place in [place for place in self.places if place is not to and place.error is None]:
             try:
                 os.ftruncate(file.fd, 0)

@@ -163,8 +163,12 @@ class Spool:
                 self._evict(name)
 
     def _evict(self, name: str) -> None:
+        self.owe(name, self._packs.get(name, 0))
+
+    def owe(self, name: str, size: int) -> None:
+        """A pack leaves that the primary may lack, and another place has."""
         with self._change:
-            self._owed[name] = self._packs.get(name, 0)
+            self._owed[name] = size
         self._write("owed.json", self.owed)
         self._drop("data", name)
 

@@ -204,6 +204,26 @@ def test_what_left_a_full_spool_for_the_mirror_comes_to_the_primary_from_there(t
     machine.all_alike_and_sound(notes=61)
 
 
+def test_a_primary_gets_no_snapshot_while_what_it_builds_on_is_only_at_a_mirror_that_is_away(tmp_path: Path) -> None:
+    """Packs left a full spool for the mirror; then the primary is back and the mirror away: each night the primary is sound, and says 3."""
+    machine = Machine(tmp_path, ("cloud", "nas"))
+    machine.record(1, seed=1)
+    assert machine.night(plain)[1] == 0
+    machine.record(60, seed=2, seconds=4)
+    (machine.folder / "cloud").rename(machine.folder / "cloud.away")
+    machine.night(lambda name, place: Remote(place) if name == "nas" else place, bound=100_000, pack_size=30_000)
+    (machine.folder / "cloud.away").rename(machine.folder / "cloud")
+    (machine.folder / "nas").rename(machine.folder / "nas.away")
+    for night in (3, 4):
+        machine.record(1, seed=night)
+        result, code = machine.night(plain)
+        assert (result.new, code) == (1, 3)
+        assert not list(check(Repository.open(LocalDestination(machine.folder / "cloud"), PASSWORD), read_data=True))
+    (machine.folder / "nas.away").rename(machine.folder / "nas")
+    assert machine.night(plain)[1] == 0
+    machine.all_alike_and_sound(notes=63)
+
+
 def test_a_place_that_stores_other_bytes_is_found_out_by_its_size(tmp_path: Path) -> None:
     """A mirror that keeps half of what it is given is not taken for level: sync brings the rest as soon as it behaves."""
     machine = Machine(tmp_path, ("usb", "nas"))

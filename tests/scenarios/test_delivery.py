@@ -505,3 +505,45 @@ def test_a_signal_ends_a_run_while_a_place_is_silent(
     assert [line.split(":")[0] for line in ended.told.splitlines()] == ["error", "hint"]
     assert places.status(places.run()) == {"cloud": "delivered", "nas": "delivered"}
     places.all_alike_and_sound()
+
+
+@pytest.mark.parametrize("kind", ["data", "index", "snapshots"])
+@pytest.mark.parametrize("spoil", [b"", b"\0" * 3000], ids=["empty", "other bytes"])
+def test_what_is_damaged_while_it_waits_comes_from_the_mirror(places: Places, kind: str, spoil: bytes) -> None:
+    """A rotten object on this machine's disk keeps nothing back from the primary, and no snapshot comes there before what it names."""
+    places.run()
+    places.away("usb")
+    places.add_notes(2, seed=1)
+    places.run(code=3)
+    for path in (places.world.folder / "state" / "spool").glob(f"*/{kind}/**/*"):
+        if path.is_file():
+            path.chmod(0o600)
+            path.write_bytes(spoil)
+    places.back("usb")
+    places.add_notes(1, seed=2)
+    result = places.run()
+    assert (result["notes"], places.status(result)) == (7, {"usb": "delivered", "nas": "delivered"})
+    places.all_alike_and_sound()
+
+
+def test_a_primary_that_did_not_get_all_that_waited_gets_no_snapshot_that_may_name_it(places: Places) -> None:
+    """What waits was damaged here while the mirror that has it is away: what the primary holds is sound all the same, every night."""
+    places.run()
+    places.away("usb")
+    places.add_notes(2, seed=1)
+    places.run(code=3)
+    for path in (places.world.folder / "state" / "spool").glob("*/data/**/*"):
+        if path.is_file():
+            path.chmod(0o600)
+            path.write_bytes(b"")
+    places.back("usb")
+    places.away("nas")
+    for seed in (2, 3):
+        places.add_notes(1, seed=seed)
+        assert places.run(code=3)["notes"] >= 4 + 2
+        assert places.backup("check", "--read-data", "--repo", "usb").code == 0
+    places.back("nas")
+    result = places.run()
+    assert (result["notes"], places.status(result)) == (8, {"usb": "delivered", "nas": "delivered"})
+    assert places.backup("check", "--read-data").text.count("no errors") == 2
+    assert places.objects("nas").items() >= places.objects("usb").items()
