@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 
 import msgspec
 
@@ -12,7 +13,7 @@ from backup_tool.destinations.delivery import Delivery
 from backup_tool.destinations.places import where
 from backup_tool.destinations.several import Place
 from backup_tool.destinations.spool import QUEUED, Parcel, Spool
-from backup_tool.errors import IntegrityError
+from backup_tool.errors import BackupError, IntegrityError
 from backup_tool.models import Progress
 from backup_tool.repository import Repository
 from backup_tool.repository.check import check as check_repository
@@ -32,7 +33,8 @@ def remove_pruned(
     """Do it at these mirrors, which are level. Everything that goes is named beforehand: nothing but what the primary once had.
 
     The primary and each mirror are checked first. Raises IntegrityError, removing nothing, where one of them is not sound, or where
-    snapshots disappeared from the primary that nobody said were removed on purpose.
+    snapshots disappeared from the primary that nobody said were removed on purpose; BackupError where a mirror has snapshots that the
+    primary never had: what was pruned there may be what these are made of.
     """
     primary = delivery.primary
     copy = f"{repository.id} {where(primary.destination)}"
@@ -42,10 +44,13 @@ def remove_pruned(
         raise IntegrityError(f"{len(gone)} snapshots have disappeared from {primary.name}: mirrors keep them", hint)
     assert delivery.spool is not None
     found = [(mirror, _list(delivery.spool, mirror, there)) for mirror in mirrors]
+    for mirror, parcels in found:
+        _refuse_its_own(mirror, parcels, there["snapshots"], primary.name)
     if any(parcels for _, parcels in found) and not dry_run:
         _refuse_unsound(repository.at(primary.destination), primary.name, progress)
         for mirror, parcels in found:
-            _remove(repository.at(mirror.destination), mirror, parcels, state, progress)
+            there_alone = partial(_refuse_its_own, mirror, parcels, there["snapshots"], primary.name)
+            _remove(repository.at(mirror.destination), mirror, parcels, there_alone, state, progress)
     return [Removed(mirror.name, len(parcels), sum(one.size for one in parcels)) for mirror, parcels in found]
 
 
@@ -59,9 +64,23 @@ def _list(spool: Spool, mirror: Place, there: dict[ObjectKind, set[str]]) -> lis
     ]
 
 
-def _remove(repository: Repository, mirror: Place, parcels: list[Parcel], state: State, progress: Progress) -> None:
+def _refuse_its_own(mirror: Place, parcels: list[Parcel], stored: set[str], primary: str) -> None:
+    """Another machine may have another place for its primary, and this mirror for it."""
+    known = stored | {one.name for one in parcels if one.kind == "snapshots"}
+    if own := sum(name not in known for name, _ in mirror.destination.list("snapshots")):
+        many = "a snapshot" if own == 1 else f"{own} snapshots"
+        raise BackupError(
+            f"{mirror.name} has {many} that {primary} never had: nothing is removed from any place",
+            f"what is there: backup snapshots --repo {mirror.name}",
+        )
+
+
+def _remove(
+    repository: Repository, mirror: Place, parcels: list[Parcel], refuse_its_own: Callable[[], None], state: State, progress: Progress
+) -> None:
     _refuse_unsound(repository, mirror.name, progress)
     with repository.lock(exclusive=True) as lock:
+        refuse_its_own()
         state.forgotten_by_us(f"{repository.id} {where(mirror.destination)}", [one.name for one in parcels if one.kind == "snapshots"])
         for one in parcels:
             lock.refuse_if_lost()

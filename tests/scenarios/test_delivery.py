@@ -297,6 +297,26 @@ def test_what_was_pruned_at_the_primary_goes_from_the_mirrors_when_a_person_says
     assert places.run()["notes"] == 7
 
 
+def test_nothing_is_pruned_from_a_mirror_that_another_machine_writes_to(places: Places) -> None:
+    """A laptop's archive is this machine's mirror: what was pruned at the primary may be what its snapshots are made of, and stays."""
+    needs("restic")
+    places.add_notes(2, seed=1)
+    places.run()
+    laptop = World(places.world.folder / "laptop", repo=places.folder("nas"), host="laptop")
+    laptop.run(places.world.folder / "phone")
+    places.world.repo = places.folder("usb")
+    for note in (places.world.folder / "phone").rglob("PTT-202604*"):
+        note.unlink()
+    places.world.restic("forget", "--prune", *(one["id"] for one in json.loads(places.world.restic("snapshots", "--json"))))
+    places.backup("check", "--accept-gone", "--repo", "usb")
+    places.run()
+    assert "nas has a snapshot that usb never had" in places.backup("sync", "--prune", "--dry-run", code=1).told
+    assert "nothing is removed" in places.backup("sync", "--prune", code=1).told
+    places.world.repo = places.folder("nas")
+    assert "no errors were found" in places.world.restic("check", "--read-data")
+    assert len(laptop.records()) == 6
+
+
 def test_nothing_is_pruned_from_a_mirror_while_the_primary_is_not_whole(places: Places) -> None:
     """A pack that the primary lost by accident is not taken for a pruned one: the mirror's copy stays, and the damage is named."""
     places.run()
