@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -32,6 +33,7 @@ from backup_tool.errors import (
 
 SPOOL_SIZE = 2 * 2**30
 _PIECE = 4 * 2**20
+_ROOM = 256 * 2**20
 
 
 class Delivery(Several):
@@ -101,6 +103,8 @@ class Delivery(Several):
         self.spool = Spool(self._spools / hashlib.sha256(config).hexdigest()[:16], self._bound)
         primary = self.primary.destination
         direct = isinstance(primary, LocalDestination) and self.primary.error is None
+        if direct and len(reached) > 1:
+            direct = _has_room(primary)
         if not direct or len(self.places) > 1 or self.spool.store.path.is_dir():
             self.spool.prepare(config, self._keys_of(self.view), [place.destination.label for place in self.places])
         self.memory = None if self._cache is None else Kept(self._cache, config)
@@ -237,8 +241,15 @@ class Delivery(Several):
             view.destination.save("locks", name, data)
         except NoSpace as error:  # it is still good for reading; but what is not locked is not written to
             self.couriers[view.name].error = error
+            self._turn_to_spool(view)
         except BackupError as error:
             self.lose(view, error)
+            self._turn_to_spool(view)
+
+    def _turn_to_spool(self, place: Place) -> None:
+        """Where a lock cannot be written, nothing can: what the others are to get is stored on this machine instead."""
+        if not self.is_settled and self.spool is not None and place.destination is self._store:
+            self._store = self.waiting = self.spool.store
 
     def save_file(self, kind: ObjectKind, name: str, path: Path) -> None:
         """`save` from a local file."""
@@ -456,6 +467,15 @@ class _Counted:
         """Store it here under its name; it is on its way then."""
         self._draft.commit(name)
         self._stored(name, self._size)
+
+
+def _has_room(folder: Destination) -> bool:
+    """Whether a night's notes may be written there directly. Where it becomes full, a run ends: the others would get nothing, either."""
+    assert isinstance(folder, LocalDestination)
+    try:
+        return shutil.disk_usage(folder.path).free >= _ROOM
+    except OSError:
+        return False
 
 
 def _config_of(place: Place) -> bytes | None:

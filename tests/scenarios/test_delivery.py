@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import pytest
 from tests.destinations.servers import Rest, serving
 from tests.generators.android import Store, phone
 from tests.generators.ogg import opus_note
-from tests.parts import needs
+from tests.parts import needs, needs_root
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import PASSWORD, World, finish, wait_for_lock
 
@@ -567,3 +567,36 @@ def test_a_primary_that_did_not_get_all_that_waited_gets_no_snapshot_that_may_na
     assert (result["notes"], places.status(result)) == (8, {"usb": "delivered", "nas": "delivered"})
     assert places.backup("check", "--read-data").text.count("no errors") == 2
     assert places.objects("nas").items() >= places.objects("usb").items()
+
+
+@pytest.mark.parametrize("kind", ["full", "read-only"])
+def test_a_primary_that_takes_nothing_more_costs_the_mirror_nothing(places: Places, kind: str) -> None:
+    """A first disk that is full or mounted read-only: night after night the mirror gets all that is new; with room, the disk has it too."""
+    needs_root()
+    places.run()
+    whole = places.world.folder / "whole"
+    places.folder("usb").rename(whole)
+    places.folder("usb").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", places.folder("usb")], check=True)
+    try:
+        shutil.copytree(whole, places.folder("usb"), dirs_exist_ok=True)
+        if kind == "full":
+            fill = places.world.folder / "usb" / "fill"
+            with suppress(OSError), fill.open("wb", buffering=0) as file:
+                while file.write(bytes(1024)):
+                    pass
+        else:
+            subprocess.run(["mount", "-o", "remount,ro", places.folder("usb")], check=True)
+        for seed in (1, 2):
+            places.add_notes(2, seed=seed)
+            result = places.run(code=3)
+            assert (result["new"], places.status(result)) == (2, {"usb": "queued", "nas": "delivered"})
+        if kind == "full":
+            fill.unlink()
+        else:
+            subprocess.run(["mount", "-o", "remount,rw", places.folder("usb")], check=True)
+        result = places.run()
+        assert (result["notes"], places.status(result)) == (8, {"usb": "delivered", "nas": "delivered"})
+        places.all_alike_and_sound()
+    finally:
+        subprocess.run(["umount", "-l", places.folder("usb")], check=True)
