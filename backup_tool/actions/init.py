@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 import msgspec
 
 from backup_tool.destinations.base import KINDS, Destination
 from backup_tool.destinations.local import LocalDestination
-from backup_tool.errors import UsageError
+from backup_tool.errors import BackupError, UsageError
 from backup_tool.models import Secret
 from backup_tool.names import shown
 from backup_tool.repository import Repository
@@ -29,6 +30,21 @@ def refuse_taken(destination: Destination) -> None:
     if foreign := [entry for entry in others if entry not in (*KINDS, *_FORMATTED)]:
         hint = f"give the archive a folder of its own: {shown(os.path.join(path, 'voice-notes'))}"
         raise UsageError(f"{name} holds something else already ({shown(foreign[0])})", hint)
+
+
+def refuse_second(name: str, others: Iterable[tuple[str, Destination]]) -> None:
+    """Raises UsageError where one of the further destinations has a repository: that of a disk that is away, or was replaced, is not to be
+    begun anew beside all that its mirror still has."""
+    for other, destination in others:
+        there = False
+        with suppress(BackupError):
+            there = destination.exists()
+        if there:
+            hint = (
+                f"if the disk of {name} is away, mount it; if it was replaced, or is new, it is filled from {other}: name {other} first in the "
+                f"settings, then: backup init --repo {name} && backup sync"
+            )
+            raise UsageError(f"there is a repository at {other} already, and {name} would begin another one", hint)
 
 
 # What a freshly formatted disk holds; and the folders of an earlier try to make a repository, which may go on.

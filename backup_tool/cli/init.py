@@ -12,7 +12,7 @@ def init(session: Session) -> None:
     backup init                     (wherever the settings file says and none is: the first destination, the others as its mirrors)
     """
     from backup_tool.actions.init import init as carry_out
-    from backup_tool.actions.init import refuse_taken
+    from backup_tool.actions.init import refuse_second, refuse_taken
 
     configured = list(session.settings.destinations.values())
     primary, *mirrors = session.specs
@@ -23,6 +23,8 @@ def init(session: Session) -> None:
     created = not (mirrors and first.exists())
     if created:
         refuse_taken(first)  # before anybody thinks of a password
+        if primary in configured:
+            refuse_second(primary.name, [(spec.name, session.place_of(spec).destination) for spec in configured if spec != primary])
     made = carry_out(first, others, session.password(new=created), host=session.host, create=created)
 
     def text() -> None:

@@ -239,6 +239,26 @@ def test_sync_fills_a_new_mirror_and_repairs_what_is_missing_or_cut_short(places
     places.all_alike_and_sound()
 
 
+def test_a_replaced_primary_is_filled_from_its_mirror(places: Places) -> None:
+    """On an empty disk in the primary's place no second archive is begun; as the docs say, it gets back all that the mirror has."""
+    places.run()
+    places.run()
+    shutil.rmtree(places.folder("usb"))
+    places.folder("usb").mkdir()
+    for words in (["init"], ["init", "--repo", "usb"]):
+        assert "there is a repository at nas already" in places.backup(*words, code=2).told
+    assert list(places.folder("usb").iterdir()) == []
+    settings = places.world.settings.read_text()
+    start, usb, nas = settings.split("[destinations.")
+    places.world.settings.write_text(f"{start}[destinations.{nas}[destinations.{usb}")
+    assert "a mirror of" in places.backup("init", "--repo", "usb").text
+    places.backup("check", "--accept-gone", "--repo", "usb")
+    places.backup("sync")
+    places.world.settings.write_text(settings)
+    assert places.run()["unchanged"] == 4
+    places.all_alike_and_sound()
+
+
 def test_a_damaged_pack_of_the_primary_is_not_copied_to_a_mirror(places: Places) -> None:
     """Bytes that do not match their name stay where they are: the mirror keeps waiting, and the run says which object it is."""
     places.away("nas")
