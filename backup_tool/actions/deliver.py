@@ -25,6 +25,7 @@ from backup_tool.models import Progress
 from backup_tool.repository import Repository, Snapshot
 from backup_tool.repository.index import BlobKind
 from backup_tool.repository.locks import HeldLock
+from backup_tool.repository.snapshots import short_id
 
 
 class Delivered(msgspec.Struct):
@@ -133,7 +134,21 @@ class Shipping:
         courier.may_write = self._locks.enter_context(there.lock()).refuse_if_lost
         has = {name for name, _ in mirror.destination.list("snapshots")}
         self._refuse_rolled_back(mirror, has, goods.snapshots.keys())
+        self._tell_of_others(mirror, goods.view, has - goods.snapshots.keys())
         goods.send(courier, all_data=all_data, has=has)
+
+    def _tell_of_others(self, mirror: Place, view: Place, more: set[str]) -> None:
+        """What was stored at a mirror alone stays there alone, and is not in what a person sees of the archive."""
+        spool, stored = self._delivery.spool, self._repository.snapshots()
+        had = self._state.held(self._copy(view)) | (spool.had("snapshots") if spool is not None else set())
+        above = {short_id(id) for one in stored for id in (one.id, one.parent or "", *(one.ancestors or ()))}
+        if own := [id for id in more - had if short_id(id) not in above]:
+            many = "a snapshot" if len(own) == 1 else f"{len(own)} snapshots"
+            self._progress.warn(
+                f"{mirror.name} has {many} that {view.name} never had: notes that are in there alone are not seen here (backup list "
+                f"--repo {mirror.name} shows them; to bring them to {view.name}, name {mirror.name} first in the settings "
+                "once, and type: backup sync)"
+            )
 
     def _refuse_rolled_back(self, mirror: Place, has: set[str], stored: Iterable[str]) -> None:
         """A mirror that lacks snapshots which it had, and the view still has, is an older copy: somebody should know why."""

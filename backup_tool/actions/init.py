@@ -41,8 +41,8 @@ def refuse_second(name: str, others: Iterable[tuple[str, Destination]]) -> None:
             there = destination.exists()
         if there:
             hint = (
-                f"if the disk of {name} is away, mount it; if it was replaced, or is new, it is filled from {other}: name {other} first in the "
-                f"settings, then: backup init --repo {name} && backup sync"
+                f"if the disk of {name} is away, mount it; if it was replaced, or is new, it is filled from {other}: name {other} first in "
+                f"the settings, then: backup init --repo {name} && backup sync"
             )
             raise UsageError(f"there is a repository at {other} already, and {name} would begin another one", hint)
 

@@ -259,6 +259,26 @@ def test_a_replaced_primary_is_filled_from_its_mirror(places: Places) -> None:
     places.all_alike_and_sound()
 
 
+def test_what_was_stored_at_a_mirror_alone_is_named_and_can_be_brought_to_the_primary(places: Places) -> None:
+    """While the primary is away somebody archives to the mirror alone: later runs say what they do not see, and how it comes there."""
+    places.run()
+    places.away("usb")
+    places.add_notes(1, seed=1)
+    places.backup("run", "--repo", "nas")
+    places.back("usb")
+    next((places.world.folder / "phone").rglob("PTT-202604*")).unlink()
+    assert "nas has a snapshot that usb never had" in places.backup("run").told
+    settings = places.world.settings.read_text()
+    start, usb, nas = settings.split("[destinations.")
+    places.world.settings.write_text(f"{start}[destinations.{nas}[destinations.{usb}")
+    places.backup("sync")
+    places.world.settings.write_text(settings)
+    ended = places.backup("run")
+    assert "never had" not in ended.told
+    assert len(places.backup("list", "--json").json) == 5
+    places.all_alike_and_sound()
+
+
 def test_a_damaged_pack_of_the_primary_is_not_copied_to_a_mirror(places: Places) -> None:
     """Bytes that do not match their name stay where they are: the mirror keeps waiting, and the run says which object it is."""
     places.away("nas")
