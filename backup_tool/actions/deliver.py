@@ -122,11 +122,12 @@ class Shipping:
         for place in self._delivery.places if lost else ():
             if place is courier.place or place.error is not None:
                 continue
-            for name, size in place.destination.list("data"):
-                if size >= lost.get(bytes.fromhex(name), size + 1):
-                    courier.put(Parcel("data", name, size))
-                    listed[name] = size
-                    del lost[bytes.fromhex(name)]
+            with suppress(BackupError):  # a mirror that fails is told of when it is levelled
+                for name, size in place.destination.list("data"):
+                    if size >= lost.get(bytes.fromhex(name), size + 1):
+                        courier.put(Parcel("data", name, size))
+                        listed[name] = size
+                        del lost[bytes.fromhex(name)]
 
     def _level(self, courier: Courier, goods: _Goods, all_data: bool) -> None:
         mirror = courier.place

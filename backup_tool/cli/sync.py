@@ -24,6 +24,8 @@ def sync(
     from backup_tool.destinations.delivery import Delivery
     from backup_tool.errors import UsageError
 
+    if dry_run and not prune:
+        raise UsageError("--dry-run shows what --prune would remove", "type: backup sync --prune --dry-run")
     session.read_around_cache()
     session.limit_upload(limit_upload)
     delivery = session.delivery

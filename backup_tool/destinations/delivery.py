@@ -97,9 +97,12 @@ class Delivery(Several):
         if not reached:
             return self._begin_away()
         self.view, config = reached[0]
-        for place, other in reached[1:]:
+        for number, (place, other) in enumerate(reached[1:], 1):
             if other != config:
                 place.refuse(another_repository(place, self.view))
+            elif twin := next((one for one, _ in reached[:number] if _is_same(one.destination, place.destination)), None):
+                hint = f"give {place.name} a place of its own in the settings, then: backup init --repo {place.name}"
+                place.refuse(BackupError(f"{place.name} is the same place as {twin.name}, and no second copy", hint))
         self.spool = Spool(self._spools / hashlib.sha256(config).hexdigest()[:16], self._bound)
         primary = self.primary.destination
         direct = isinstance(primary, LocalDestination) and self.primary.error is None
@@ -467,6 +470,12 @@ class _Counted:
         """Store it here under its name; it is on its way then."""
         self._draft.commit(name)
         self._stored(name, self._size)
+
+
+def _is_same(one: Destination, other: Destination) -> bool:
+    if isinstance(one, LocalDestination) and isinstance(other, LocalDestination):
+        return os.path.realpath(one.path) == os.path.realpath(other.path)
+    return one.label == other.label
 
 
 def _has_room(folder: Destination) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from backup_tool.actions.run import RunPlan, RunResult, run
 from backup_tool.actions.state import State
 from backup_tool.actions.sync import sync
 from backup_tool.config import SourceSpec
-from backup_tool.destinations.base import Destination
+from backup_tool.destinations.base import Destination, ObjectKind
 from backup_tool.destinations.delivery import Delivery
 from backup_tool.destinations.local import LocalDestination
 from backup_tool.destinations.retry import Retry
@@ -238,6 +238,30 @@ def test_a_place_that_stores_other_bytes_is_found_out_by_its_size(tmp_path: Path
     done, code = sync(delivery, PASSWORD, machine.state, Progress())
     delivery.close()
     assert (code, [one.objects for one in done.destinations]) == (0, [0, 1])
+    machine.all_alike_and_sound(notes=3)
+
+
+def test_a_mirror_that_fails_while_the_primary_is_mended_stops_nobody(tmp_path: Path) -> None:
+    """A pack is gone from the primary and one mirror cannot be listed: the pack comes from the other mirror, and the first one waits."""
+
+    class Dumb(Wrapper):
+        def list(self, kind: ObjectKind) -> Iterator[tuple[str, int]]:
+            if kind == "data":
+                raise Unreachable("nas did not answer in time")
+            return super().list(kind)
+
+    machine = Machine(tmp_path, ("usb", "nas", "attic"))
+    machine.record(3, seed=1)
+    assert machine.night(plain)[1] == 0
+    next(path for path in (machine.folder / "usb" / "data").rglob("*") if path.is_file()).unlink()
+    places = [Place(name, LocalDestination(machine.folder / name)) for name in machine.names]
+    places[1].destination = Dumb(places[1].destination)
+    delivery = open_for_delivery(places, machine.state, Progress(), 2**31)
+    assert isinstance(delivery, Delivery)
+    done, code = sync(delivery, PASSWORD, machine.state, Progress())
+    delivery.close()
+    assert (code, [one.status for one in done.destinations]) == (3, ["delivered", "queued", "delivered"])
+    assert done.destinations[0].objects == 1
     machine.all_alike_and_sound(notes=3)
 
 

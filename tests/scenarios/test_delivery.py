@@ -199,6 +199,21 @@ def test_a_mirror_that_holds_another_archive_is_refused(places: Places, new_worl
     assert "another repository" in places.backup("sync", code=3).told
 
 
+def test_one_folder_under_two_names_is_no_second_copy(places: Places) -> None:
+    """A further destination that leads to the same folder, by whatever path, is refused: nobody is to think that there are two."""
+    (places.world.folder / "twin").symlink_to(places.folder("usb"))
+    with places.world.settings.open("a") as settings:
+        settings.write(f'[destinations.twin]\npath = "{places.folder("twin")}"\n')
+    result = places.run(code=3)
+    assert places.status(result) == {"usb": "delivered", "nas": "delivered", "twin": "failed"}
+    assert "is the same place as usb" in places.backup("sync", code=3).told
+
+
+def test_a_dry_sync_is_one_of_prune(places: Places) -> None:
+    """--dry-run alone copies nothing: it is told to go with --prune."""
+    assert "sync --prune --dry-run" in places.backup("sync", "--dry-run", code=2).told
+
+
 def test_a_mirror_that_was_rolled_back_waits_for_a_person(places: Places) -> None:
     """An older copy of the mirror is not filled up in silence; after the person has said that it is right, it is levelled."""
     places.run()
