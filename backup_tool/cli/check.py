@@ -27,7 +27,7 @@ def check(
     accept_gone: Annotated[bool, typer.Option("--accept-gone", help="Snapshots that disappeared were removed on purpose.")] = False,
 ) -> int:
     """Verify the archive at every destination: structure, catalogs, and with --read-data every stored byte."""
-    from backup_tool.errors import UsageError
+    from backup_tool.errors import IntegrityError, UsageError
 
     if remote and (read_data or accept_gone):
         raise UsageError("--remote goes alone", "leave out the other one, or give two commands")
@@ -43,7 +43,8 @@ def check(
     session.result(report, text)
     for name, error in away.items():
         session.progress.warn(f"{name} was not checked: {error.message}")
-    return 5 if not report.sound else 3 if away else 0
+    damaged = any(isinstance(error, IntegrityError) for error in away.values())
+    return 5 if damaged or not report.sound else 3 if away else 0
 
 
 def _by_checksums(session: Session) -> RemoteReport:

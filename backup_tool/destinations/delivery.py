@@ -99,7 +99,7 @@ class Delivery(Several):
         self.view, config = reached[0]
         for number, (place, other) in enumerate(reached[1:], 1):
             if other != config:
-                place.refuse(another_repository(place, self.view))
+                place.refuse(self._another(place, self.view))
             elif twin := next((one for one, _ in reached[:number] if _is_same(one.destination, place.destination)), None):
                 hint = f"give {place.name} a place of its own in the settings, then: backup init --repo {place.name}"
                 place.refuse(BackupError(f"{place.name} is the same place as {twin.name}, and no second copy", hint))
@@ -123,6 +123,15 @@ class Delivery(Several):
             except BaseException:
                 self.close()  # nobody goes on waiting for a place that is silent
                 raise
+
+    @staticmethod
+    def _another(place: Place, view: Place) -> BackupError:
+        """Why a mirror's config is not the view's: it is of another repository, unless a key of it is the same."""
+        with suppress(BackupError):
+            if {name for name, _ in place.destination.list("keys")} & {name for name, _ in view.destination.list("keys")}:
+                hint = "see which, then copy the sound file over it: backup check"
+                return IntegrityError(f"{place.name} has another config than {view.name}, and the same keys: one config is damaged", hint)
+        return another_repository(place, view)
 
     def _begin_away(self) -> bool:
         """No place is reached: go on from what the spool knows, or say why not."""

@@ -214,6 +214,22 @@ def test_a_dry_sync_is_one_of_prune(places: Places) -> None:
     assert "sync --prune --dry-run" in places.backup("sync", "--dry-run", code=2).told
 
 
+def test_a_damaged_config_of_a_mirror_is_not_taken_for_another_archive(places: Places) -> None:
+    """One flipped bit: the run says that a config is damaged, check says which with exit code 5; with the sound one all is level again."""
+    places.run()
+    config = places.folder("nas") / "config"
+    sound = config.read_bytes()
+    config.chmod(0o600)
+    config.write_bytes(sound[:20] + bytes([sound[20] ^ 1]) + sound[21:])
+    result = places.run(code=3)
+    assert places.status(result) == {"usb": "delivered", "nas": "failed"}
+    assert "one config is damaged" in result["destinations"][1]["error"]
+    assert "nas was not checked: config config is damaged" in places.backup("check", code=5).told
+    config.write_bytes(sound)
+    places.run()
+    places.all_alike_and_sound()
+
+
 def test_a_mirror_that_was_rolled_back_waits_for_a_person(places: Places) -> None:
     """An older copy of the mirror is not filled up in silence; after the person has said that it is right, it is levelled."""
     places.run()
