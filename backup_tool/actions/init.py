@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from backup_tool.actions.state import State, witnessed
 from backup_tool.destinations.base import KINDS, Destination
 from backup_tool.destinations.local import LocalDestination
-from backup_tool.errors import BackupError, UsageError
+from backup_tool.errors import UsageError
 from backup_tool.models import Secret
 from backup_tool.names import shown
 from backup_tool.repository import Repository
@@ -32,19 +32,14 @@ def refuse_taken(destination: Destination) -> None:
         raise UsageError(f"{name} holds something else already ({shown(foreign[0])})", hint)
 
 
-def refuse_second(name: str, others: Iterable[tuple[str, Destination]]) -> None:
-    """Raises UsageError where one of the further destinations has a repository: that of a disk that is away, or was replaced, is not to be
-    begun anew beside all that its mirror still has."""
-    for other, destination in others:
-        there = False
-        with suppress(BackupError):
-            there = destination.exists()
-        if there:
-            hint = (
-                f"if the disk of {name} is away, mount it; if it was replaced, or is new, it is filled from {other}: name {other} first in "
-                f"the settings, then: backup init --repo {name} && backup sync"
-            )
-            raise UsageError(f"there is a repository at {other} already, and {name} would begin another one", hint)
+def refuse_second(primary: str, mirrors: Mapping[str, Destination]) -> None:
+    """Raises UsageError where one of the primary's mirrors (by their names) has an archive, as where only the primary was lost: a new one
+    would hide it. Raises what a mirror raises that cannot be asked."""
+    for name, mirror in mirrors.items():
+        if mirror.exists():
+            first = f"put [destinations.{name}] before [destinations.{primary}] in the settings"
+            hint = f"{first}, then: backup init --repo {primary}, and: backup sync"
+            raise UsageError(f"{name} holds an archive, and {primary} would begin another one", hint)
 
 
 # What a freshly formatted disk holds; and the folders of an earlier try to make a repository, which may go on.
@@ -59,8 +54,10 @@ class Made(msgspec.Struct, omit_defaults=True):
     mirrors: list[str] = []
 
 
-def init(primary: Destination, mirrors: Sequence[Destination], password: Secret, *, host: str, create: bool = True) -> Made:
+def init(primary: Destination, mirrors: Sequence[Destination], password: Secret, state: State, *, host: str, create: bool = True) -> Made:
     """Make the repository (unless it is there: `create` is False), and every mirror that is none yet.
+
+    That a mirror which is made anew lacks what was there before is no alarm.
 
     Raises UsageError, touching nothing, where `refuse_taken` would, for mirrors: where none of them is to be made; NoRepository,
     WrongPassword.
@@ -76,7 +73,7 @@ def init(primary: Destination, mirrors: Sequence[Destination], password: Secret,
     for mirror in wanted:
         refuse_taken(mirror)
         _mirror(primary, mirror)
-        Repository.open(mirror, password)  # it can be opened there
+        state.remember_snapshots(witnessed(Repository.open(mirror, password)), {})  # and it can be opened there
     return Made(repository.id, primary.label, [mirror.label for mirror in wanted])
 
 

@@ -24,8 +24,8 @@ def init(session: Session) -> None:
     if created:
         refuse_taken(first)  # before anybody thinks of a password
         if primary in configured:
-            refuse_second(primary.name, [(spec.name, session.place_of(spec).destination) for spec in configured if spec != primary])
-    made = carry_out(first, others, session.password(new=created), host=session.host, create=created)
+            refuse_second(primary.name, {spec.name: session.place_of(spec).destination for spec in configured if spec is not primary})
+    made = carry_out(first, others, session.password(new=created), session.state, host=session.host, create=created)
 
     def text() -> None:
         if created:

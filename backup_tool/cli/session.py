@@ -169,7 +169,7 @@ class Session:
         password = None
         for spec in self.specs:
             try:
-                destination = self.place(self.place_of(spec).destination)
+                destination = self.place(self.place_of(spec).destination, spec)
                 password = password or self.password()
                 yield spec.name, Repository.open(destination, password)
             except BackupError as error:
@@ -177,14 +177,15 @@ class Session:
                     raise
                 yield spec.name, error
 
-    def place(self, destination: Destination) -> Destination:
-        """It, where there is a repository. Raises NoRepository with the command to type."""
+    def place(self, destination: Destination, spec: DestinationSpec | None = None) -> Destination:
+        """It, where there is a repository. Raises NoRepository with the command to type. `spec` names it where it is not the first."""
         if not destination.exists():
             from backup_tool.errors import NoRepository
 
-            doubt = "is the disk mounted?" if self.spec.type == "local" else "is that the right place, and the right account or client?"
-            hint = f"{doubt} a new repository is made by: backup init --repo {console.quoted(self.spec.label)}"
-            raise NoRepository(f"no repository at {shown(self.spec.label)}", hint)
+            spec = spec or self.spec
+            doubt = "is the disk mounted?" if spec.type == "local" else "is that the right place, and the right account or client?"
+            hint = f"{doubt} a new repository is made by: backup init --repo {console.quoted(spec.label)}"
+            raise NoRepository(f"no repository at {shown(spec.label)}", hint)
         return destination
 
     def archive(self, snapshot: str | None = None) -> Archive:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn, Protocol, TypeVar
 
 from backup_tool.destinations.base import Destination, Draft, ObjectKind
+from backup_tool.destinations.local import LocalDestination
 from backup_tool.destinations.spool import Spool
 from backup_tool.errors import BackupError, BadRange, NoRepository, ObjectMissing
 
@@ -233,7 +234,8 @@ class Several:
 def no_repository(place: Place) -> NoRepository:
     """The error for a place that answers and has none."""
     label = place.destination.label
-    return NoRepository(f"there is no repository at {label}", f"is its disk mounted? to make one there: backup init --repo {place.name}")
+    doubt = "is its disk mounted?" if isinstance(place.destination, LocalDestination) else "is that the right place, account and client?"
+    return NoRepository(f"there is no repository at {label}", f"{doubt} to make one there: backup init --repo {place.name}")
 
 
 def is_named(data: bytes, name: str) -> bool:

@@ -671,3 +671,33 @@ def test_a_primary_that_takes_nothing_more_costs_the_mirror_nothing(places: Plac
         places.all_alike_and_sound()
     finally:
         subprocess.run(["umount", "-l", places.folder("usb")], check=True)
+
+
+def test_a_lost_primary_is_not_begun_anew_beside_its_mirror(places: Places) -> None:
+    """Where the primary is gone for good, init makes no second archive that would hide the mirror's: what its hint says brings all back."""
+    places.run()
+    note = next(path for path in places.store.root.rglob("*.opus"))
+    note.unlink()
+    shutil.rmtree(places.folder("usb"))
+    for words in (["init"], ["init", "--repo", "usb"]):
+        told = places.backup(*words, code=2).told
+        assert "nas holds an archive, and usb would begin another one" in told
+        assert "put [destinations.nas] before [destinations.usb]" in told
+    assert not places.folder("usb").exists()
+    lines = [f'[sources.phone]\npath = "{places.world.folder / "phone"}"\n']
+    lines += [f'[destinations.{name}]\npath = "{places.folder(name)}"\n' for name in ("nas", "usb")]
+    places.world.configure("".join(lines))
+    assert "a mirror of" in places.backup("init", "--repo", "usb").text
+    assert "no errors" in places.backup("check").text
+    assert "usb: level, " in places.backup("sync").text
+    assert places.status(places.run()) == {"nas": "delivered", "usb": "delivered"}
+    assert len(places.backup("list", "--json", "--repo", "usb").json) == 4
+    places.all_alike_and_sound()
+
+
+def test_a_mirror_that_cannot_be_asked_stops_init_before_anything_is_made(world: World) -> None:
+    """One that wants a sign-in first: the error is all that happened, and the same command does everything afterwards."""
+    world.configure(f'[destinations.usb]\npath = "{world.folder / "usb"}"\n[destinations.drive]\ntype = "gdrive"\nfolder = "Voice notes"\n')
+    told = world.backup("init", code=4, env={"BACKUP_REPOSITORY": None}).told
+    assert "backup login drive" in told
+    assert not (world.folder / "usb").exists()
