@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
@@ -39,6 +39,23 @@ def with_checksums(destination: Destination) -> Checksums:
     if not isinstance(destination, Checksums):
         raise UsageError(f"{shown(destination.label)} does not tell checksums", "read everything instead: backup check --read-data")
     return destination
+
+
+def together(reports: Sequence[tuple[str, RemoteReport]]) -> RemoteReport:
+    """One report of several destinations, each by its name."""
+    return RemoteReport(
+        sound=all(report.sound for _, report in reports),
+        objects=sum(report.objects for _, report in reports),
+        bytes=sum(report.bytes for _, report in reports),
+        unconfirmed=sum(report.unconfirmed for _, report in reports),
+        sampled=sum(report.sampled for _, report in reports),
+        findings=[
+            msgspec.structs.replace(finding, message=f"{name}: {finding.message}")
+            for name, report in reports
+            for finding in report.findings
+        ],
+        verdict="\n".join(f"{name}: {report.verdict}" for name, report in reports),
+    )
 
 
 def check_remote(repository: Repository, progress: Progress, *, sample: int = SAMPLE) -> RemoteReport:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backup_tool.cli.app import verb
+from backup_tool.cli.console import quoted
 from backup_tool.cli.session import Session
 from backup_tool.names import shown
 
@@ -32,7 +33,7 @@ def check(
     if remote and (read_data or accept_gone):
         raise UsageError("--remote goes alone", "leave out the other one, or give two commands")
     session.read_around_cache()
-    report, away = (_by_checksums(session), {}) if remote else _everywhere(session, read_data, accept_gone)
+    report, away = _by_checksums(session) if remote else _everywhere(session, read_data, accept_gone)
 
     def text() -> None:
         for finding in report.findings:
@@ -47,13 +48,32 @@ def check(
     return 5 if damaged or not report.sound else 3 if away else 0
 
 
-def _by_checksums(session: Session) -> RemoteReport:
-    from backup_tool.actions.check_remote import check_remote, with_checksums
+def _by_checksums(session: Session) -> tuple[RemoteReport, dict[str, BackupError]]:
+    """One report of all destinations that tell checksums, and those of them that could not be looked at."""
+    from backup_tool.actions.check_remote import check_remote, together, with_checksums
+    from backup_tool.destinations.base import Checksums
+    from backup_tool.errors import BackupError
     from backup_tool.repository import Repository
 
-    place = session.place_of(session.spec).destination
-    with_checksums(place)  # before anybody thinks of a password
-    return check_remote(Repository.open(session.place(place), session.password()), session.progress)
+    places = [(spec, session.place_of(spec).destination) for spec in session.specs]
+    telling = [(spec, place) for spec, place in places if isinstance(place, Checksums)]
+    if not telling:
+        with_checksums(places[0][1])  # before anybody thinks of a password
+    for spec, _ in [one for one in places if one not in telling]:
+        session.note(f"note: {shown(spec.name)} does not tell checksums: backup check --read-data --repo {quoted(spec.name)}")
+    reports: list[tuple[str, RemoteReport]] = []
+    away: dict[str, BackupError] = {}
+    for spec, place in telling:
+        try:
+            repository = Repository.open(session.place(place, spec), session.password())
+            reports.append((spec.name, check_remote(repository, session.progress)))
+        except BackupError as error:
+            if len(telling) == 1:
+                raise
+            away[spec.name] = error
+    if not reports:
+        raise next(iter(away.values()))
+    return reports[0][1] if len(session.specs) == 1 else together(reports), away
 
 
 def _everywhere(session: Session, read_data: bool, accept_gone: bool) -> tuple[Report, dict[str, BackupError]]:

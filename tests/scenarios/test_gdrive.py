@@ -135,6 +135,23 @@ def test_what_is_stored_is_proven_without_fetching_it(world: CloudWorld) -> None
     assert "does not tell checksums" in local.backup("check", "--remote", code=2).told
 
 
+def test_of_several_places_all_that_tell_checksums_are_proven(world: CloudWorld) -> None:
+    """check --remote looks at every destination that tells checksums, whichever is the first, and names those that tell none."""
+    phone(world)
+    folders(world.google, world.anna, world.client, "Voice notes")
+    disk = f'[destinations.disk]\npath = "{world.folder / "disk"}"\n'
+    world.configure(disk + '[destinations.drive]\ntype = "gdrive"\nfolder = "Voice notes"\n')
+    everything = {"BACKUP_REPOSITORY": None}
+    world.backup("init", env=everything)
+    world.run("phone", env=everything)
+    ended = world.backup("check", "--remote", env=everything)
+    assert ended.text.startswith("drive: the checksums of ")
+    assert "note: disk does not tell checksums: backup check --read-data --repo disk" in ended.told
+    pack = next(items[0] for path, items in world.google.tree().items() if "/data/" in path)
+    world.google.remove(pack.id)
+    assert f"drive: pack {pack.name[:16]}: the index names it" in world.backup("check", "--remote", env=everything, code=5).told
+
+
 def test_a_run_that_was_killed_amid_a_pack_goes_on(world: CloudWorld) -> None:
     """A run killed in the middle of an upload: the next one sends the rest of that pack, at most one part again, and no note twice."""
     noise = world.folder / "recordings"
