@@ -138,6 +138,21 @@ def test_a_pasted_address_signs_in(cloud: Drives, tmp_path: Path) -> None:
         sign_in(cloud.spec("Voice notes", mode="paste"), cloud.home(), Anna(pastes=lambda told: "https://example.org/?code=1"))
 
 
+def test_a_folder_that_cannot_be_meant_is_refused_before_anybody_signs_in(cloud: Drives, tmp_path: Path) -> None:
+    """A path is no folder's name at Google: that is said before a page opens, not after."""
+    with pytest.raises(UsageError, match="no name of one folder"):
+        sign_in(cloud.spec("Backups/Voice notes", client=client_file(cloud, tmp_path)), cloud.home(), Anna())
+
+
+def test_a_client_that_is_not_for_devices_is_told_so(cloud: Drives, tmp_path: Path) -> None:
+    """A desktop client cannot sign in with a code on another device: the hint names the type of client that can, and the command."""
+    with pytest.raises(SignInNeeded) as refused:
+        sign_in(cloud.spec("Voice notes", client=client_file(cloud, tmp_path), mode="device"), cloud.home(), Anna())
+    assert refused.value.hint is not None
+    assert "TVs and Limited Input devices" in refused.value.hint
+    assert refused.value.hint.endswith("--client FILE --device")
+
+
 def test_a_device_signs_in(cloud: Drives, tmp_path: Path) -> None:
     """A code typed on another device is enough, though it is asked for too soon and the network fails meanwhile; a refusal ends it."""
     cloud.google.manners.device_interval = 0.2

@@ -46,14 +46,19 @@ def open_drive(
     from backup_tool.destinations.gdrive.destination import GoogleDriveDestination
     from backup_tool.destinations.gdrive.transport import API, TOKENS, Transport, client_for
 
-    if "/" in spec.place:
-        hint = "name one folder; once made, it may be moved anywhere in Google Drive"
-        raise UsageError(f"{shown(spec.place)} is no name of one folder", hint)
+    refuse_path(spec)
     who = Who(spec.label, spec.name)
     sign_in = sign_in_of(spec, home, who, lambda: client_for(TOKENS, who.label))
     transport = Transport(client_for(API, who.label, limit), sign_in)
     drive = Drive(transport, who, shared_drive=spec.options.get("shared_drive"), patience=patience, pacer=pacer)
     return GoogleDriveDestination(drive, spec.place, sign_in, who, home)
+
+
+def refuse_path(spec: DestinationSpec) -> None:
+    """Raises UsageError where the spec names more than one folder."""
+    if "/" in spec.place:
+        hint = "name one folder; once made, it may be moved anywhere in Google Drive"
+        raise UsageError(f"{shown(spec.place)} is no name of one folder", hint)
 
 
 def sign_in_of(spec: DestinationSpec, home: Path | None, who: Who, client: Callable[[], HttpClient]) -> SignIn:

@@ -25,7 +25,7 @@ import msgspec
 
 from backup_tool.config import DestinationSpec
 from backup_tool.destinations.base import Person
-from backup_tool.destinations.gdrive import DEFAULT_SCOPE, keeper_of, sign_in_of
+from backup_tool.destinations.gdrive import DEFAULT_SCOPE, keeper_of, refuse_path, sign_in_of
 from backup_tool.destinations.gdrive.api import About, Drive
 from backup_tool.destinations.gdrive.faults import Who
 from backup_tool.destinations.gdrive.signin import (
@@ -51,6 +51,7 @@ PERSON_SECONDS = 900.0
 _PASTE = "http://127.0.0.1:8765/"
 """Where the browser is sent when nobody listens: it shows an error, and in its address bar what is wanted."""
 _MOST_TRIES = 3
+_NO_CLIENT = ("invalid_client", "deleted_client", "unauthorized_client")
 _PAGE = b"<!doctype html><meta charset=utf-8><title>backup</title><p>You may close this page and go back to the terminal.\n"
 
 
@@ -73,6 +74,7 @@ def sign_in(spec: DestinationSpec, home: Path, person: Person) -> None:
     Raises UsageError without a client, SignInNeeded where it was refused, and what asking Google for the account raises: then the sign-in
     is kept all the same.
     """
+    refuse_path(spec)
     who = Who(spec.label, spec.name)
     if "service_account" in spec.options:
         about = _account(spec, sign_in_of(spec, home, who, lambda: client_for(TOKENS, who.label)), who)
@@ -211,8 +213,8 @@ def _tokens(http: HttpClient, fields: Mapping[str, str], who: Who) -> dict[str, 
 
 
 def _refused(refusal: Refused, who: Who) -> BackupError:
-    if refusal.code in ("invalid_client", "deleted_client", "unauthorized_client"):
-        hint = f"download its file again, for the device mode of a client for TVs: {who.login} --client FILE"
+    if refusal.code in _NO_CLIENT:
+        hint = f"download its file again in Google's console: {who.login} --client FILE"
         return SignInNeeded(f"{who.label}: Google does not accept the client", hint)
     return SignInNeeded(f"{who.label}: Google refused the sign-in ({shown(refusal.code, 40)})", f"sign in again: {who.login}")
 
@@ -292,6 +294,9 @@ def _by_device(http: HttpClient, client: Client, scope: str, person: Person, who
     try:
         answer = Patience().run(lambda: ask_tokens(http, "device/code", {"client_id": client.id, "scope": scope}))
     except Refused as refusal:
+        if refusal.code in _NO_CLIENT:
+            hint = f'make one of the type "TVs and Limited Input devices", and download its file: {who.login} --client FILE --device'
+            raise SignInNeeded(f"{who.label}: Google does not accept this client for --device", hint) from None
         raise _refused(refusal, who) from None
     texts = [answer.get(key) for key in ("device_code", "user_code", "verification_url")]
     if not all(isinstance(text, str) for text in texts):
