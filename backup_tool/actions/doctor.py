@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime
 
 import msgspec
@@ -27,8 +28,8 @@ _NEARLY_FULL = 0.9
 _SOON = 8.0
 
 
-def diagnose(destination: Destination) -> Diagnosis:
-    """Ask the place itself. Raises what it raises where it cannot be reached or asks for a sign-in."""
+def diagnose(destination: Destination, name: str) -> Diagnosis:
+    """Ask the place itself, which a person calls `name`. Raises what it raises where it cannot be reached or asks for a sign-in."""
     condition = destination.condition() if isinstance(destination, Describing) else None
     trashed = condition is not None and condition.folder == "in the trash"
     found = Diagnosis(destination.label, not trashed and destination.exists(), condition)
@@ -36,7 +37,7 @@ def diagnose(destination: Destination) -> Diagnosis:
         found.days_left, found.days_left_in_testing = _days(condition.sign_in_ends), _days(condition.sign_in_may_end)
         found.advice += _advice(condition, found)
     if not found.repository and not trashed:
-        found.advice.append("there is no repository there; a new one is made by: backup init")
+        found.advice.append(f"there is no repository there; one is made by: backup init --repo {shlex.quote(shown(name))}")
         if condition is not None and condition.folder == "absent":
             found.advice.append("a client sees only what it stored itself: was the archive made with another one, or from another account?")
     return found
@@ -52,7 +53,8 @@ def _advice(condition: Condition, found: Diagnosis) -> list[str]:
         lines.append("the folder is in the trash, which is emptied 30 days after it was put there: restore it now")
     if condition.limit and condition.used is not None and condition.used >= _NEARLY_FULL * condition.limit:
         trash = f", {in_bytes(condition.in_trash)} of it in the trash" if condition.in_trash else ""
-        lines.append(f"the account is nearly full: {in_bytes(condition.used)} of {in_bytes(condition.limit)}{trash}")
+        how = "full" if condition.used >= condition.limit else "nearly full"
+        lines.append(f"the account is {how}: {in_bytes(condition.used)} of {in_bytes(condition.limit)}{trash}")
     if found.days_left is not None and found.days_left < _SOON:
         lines.append(f"the sign-in ends in {found.days_left} days: sign in again before, with backup login")
     if found.days_left_in_testing is not None:

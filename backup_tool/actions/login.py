@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
@@ -17,8 +18,12 @@ _PLACES = {
 """Where each type's `sign_in(spec, home, person)` is."""
 
 
-def login(spec: DestinationSpec, home: Path, person: Person) -> None:
+def login(spec: DestinationSpec, home: Path, person: Person, configured: Iterable[DestinationSpec] = ()) -> None:
     """Sign in, and keep the sign-in in `home` for all later commands. Raises UsageError for a place that needs none."""
+    others = [one.name for one in configured if one.type in _PLACES]
     if spec.type not in _PLACES:
-        raise UsageError(f"{shown(spec.label)} needs no sign-in", "only destinations of the types gdrive and icloud do")
+        hint = "only destinations of the types gdrive and icloud do" + (f", such as: {shown(', '.join(others))}" if others else "")
+        raise UsageError(f"{shown(spec.label)} needs no sign-in", hint)
+    if spec.type != "gdrive" and spec.options.keys() & {"client", "mode"}:
+        raise UsageError("--client, --paste and --device are for Google Drive", "leave them out: what is needed is asked for")
     import_module(_PLACES[spec.type]).sign_in(spec, home, person)

@@ -25,13 +25,15 @@ def doctor(
         raise UsageError("only destinations can be examined yet", "ask one: backup doctor --online")
     session.common.repo = name or session.common.repo
     session.read_around_cache()
-    found = diagnose(session.place_of(session.spec).destination)
+    found = diagnose(session.place_of(session.spec).destination, session.spec.name)
 
     def text() -> None:
         rows = [("destination", found.destination), ("repository", "there" if found.repository else "not there")]
         if (known := found.condition) is not None:
             rows += [("account", known.account or "not told"), ("folder", known.folder), ("used", _used(known.used, known.limit))]
             rows += [("in the trash", console.size(known.in_trash)), ("signed in", console.local(known.signed_in))]
+            if known.sign_in_ends is not None:
+                rows.append(("sign-in ends", f"{console.local(known.sign_in_ends)} or so"))
         console.table(rows, ("", ""), with_head=False)
         for line in found.advice:
             session.note(f"note: {line}")

@@ -38,5 +38,6 @@ def login(
     typed = {"client": options.absolute(client), "mode": "paste" if paste else "device" if device else None}
     more = {key: value for key, value in typed.items() if value is not None}
     spec = msgspec.structs.replace(spec, options={**spec.options, **more})
-    sign_in(spec, session.state.home(spec.label), console.Scripted() if stdin else console.Terminal())
+    person = console.Scripted() if stdin else console.Terminal()
+    sign_in(spec, session.state.home(spec.label), person, session.settings.destinations.values())
     session.result({"signed_in": spec.label}, lambda: print(f"signed in to {console.one_line(spec.label)}"))

@@ -51,9 +51,10 @@ def run(
     line = f"{', '.join(told)}; {console.size(done.bytes_added)} added, snapshot {done.snapshot[:8]}, {done.seconds:.1f} s"
     session.result(done, lambda: print(line))
     tell_undelivered(session, done.destinations)
-    for spec in session.specs:
-        if (left := days_left(spec, session.state.home(spec.label))) is not None:
-            days = console.count(max(0, int(left)), "day")
+    reached = {one.name for one in done.destinations if one.status == "delivered"}
+    for spec in session.specs:  # of a place that was not reached it may be wrong: Apple ends a sign-in when it likes
+        if spec.name in reached and (left := days_left(spec, session.state.home(spec.label))) is not None:
+            days = console.count(max(1, round(left)), "day")
             session.note(f"{console.one_line(spec.name)}: about {days} left until somebody has to sign in again")
     if session.settings.retention:
         session.progress.warn("[retention] is not applied by this version: no snapshot is forgotten")

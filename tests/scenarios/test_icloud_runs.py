@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
@@ -43,7 +44,7 @@ class Machine(World):
         self.configure(f'[destinations.cloud]\ntype = "icloud"\nfolder = "Voice notes"\naccount = "{ANN}"\n')
 
     def environment(self, **more: str | None) -> dict[str, str]:
-        return super().environment(BACKUP_REPOSITORY=None, **self.cloud.environment(), **more)
+        return super().environment(**{"BACKUP_REPOSITORY": None, **self.cloud.environment(), **more})
 
     def login(self, *lines: str, code: int = 0) -> Any:
         """`backup login cloud --stdin`, with these lines."""
@@ -82,7 +83,7 @@ def test_the_whole_way_of_a_note(machine: Machine, tmp_path: Path) -> None:
     prompts = len(machine.cloud.apple.prompts)
     machine.backup("init", "--repo", PLACE)
     ended = machine.backup("run", "phone")
-    assert "cloud: about 29 days left until somebody has to sign in again" in ended.told
+    assert "cloud: about 30 days left until somebody has to sign in again" in ended.told
     notes(phone, 5, 7)
     assert machine.run("phone")["new"] == 2
     machine.backup("restore", "--to", "ours", "--layout", "original")
@@ -92,6 +93,7 @@ def test_the_whole_way_of_a_note(machine: Machine, tmp_path: Path) -> None:
     assert len(machine.cloud.apple.prompts) == prompts
     told = machine.backup("doctor", "cloud", "--online").text
     assert ANN in told
+    assert re.search(r"^sign-in ends +\d{4}-\d\d-\d\d \d\d:\d\d or so$", told, re.MULTILINE)
     assert not list((machine.folder / "state").rglob("tmp.*"))
 
 
@@ -110,6 +112,38 @@ def test_an_ended_sign_in_is_one_line_and_exit_code_4(machine: Machine) -> None:
     ended = machine.backup("run", "phone", code=4)
     assert ended.told == "error: the sign-in to iCloud has ended\nhint: sign in once, for about 30 days: backup login cloud\n"
     assert len(machine.cloud.apple.prompts) == prompts
+
+
+def test_an_ended_sign_in_of_one_of_several_places_costs_the_others_nothing(machine: Machine) -> None:
+    """The others get the notes, the run ends with exit code 3 and promises no days that are over; after a login the rest is delivered."""
+    notes(machine.folder / "phone", 0, 1)
+    cloud = machine.settings.read_text()
+    machine.configure(f'[destinations.disk]\npath = "{machine.folder / "disk"}"\n' + cloud)
+    machine.sign_in()
+    machine.backup("init")
+    assert "days left" in machine.backup("run", "phone").told
+    machine.cloud.apple.later(days=31)
+    notes(machine.folder / "phone", 1, 2)
+    ended = machine.backup("run", "phone", code=3)
+    assert "cloud: the sign-in to iCloud has ended (sign in once, for about 30 days: backup login cloud)" in ended.told
+    assert "days left" not in ended.told
+    machine.sign_in()
+    machine.backup("run", "phone")
+    assert len(machine.backup("list", "--json", "--repo", "cloud").json) == 2
+
+
+def test_a_login_that_cannot_be_meant_says_what_can(machine: Machine) -> None:
+    """A mistyped name is answered with the places that have a sign-in; what is for Google only is not passed over in silence."""
+    assert "such as: cloud" in machine.backup("login", "clod", code=2).told
+    assert "are for Google Drive" in machine.backup("login", "cloud", "--paste", code=2).told
+
+
+def test_a_proxy_of_a_kind_that_is_not_spoken_is_refused(machine: Machine) -> None:
+    """It is neither passed over nor taken for an answer of Apple's: one line says which variable names it."""
+    machine.sign_in()
+    socks = dict.fromkeys(("https_proxy", "HTTPS_PROXY"), "socks5://127.0.0.1:9")
+    told = machine.backup("doctor", "cloud", "--online", code=2, env=socks).told
+    assert told.startswith("error: the proxy that https_proxy or all_proxy names is of a kind that is not spoken here")
 
 
 def test_a_login_without_anybody_asks_nothing(machine: Machine) -> None:

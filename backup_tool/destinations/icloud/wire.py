@@ -14,6 +14,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from backup_tool.errors import UsageError
+
 CONNECT_SECONDS = 15.0
 STALL_SECONDS = 120.0
 """So long not a byte may come or go."""
@@ -43,7 +45,10 @@ class Wire(HTTPAdapter):
         self.poolmanager.pool_classes_by_scheme = self._pools()
 
     def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
-        """As requests calls it, with connections that are known here."""
+        """As requests calls it, with connections that are known here. Raises UsageError for a kind of proxy that they do not speak to."""
+        if not proxy.lower().startswith(("http://", "https://")):
+            hint = "name one as http://HOST:PORT in https_proxy, or exempt Apple in no_proxy: apple.com,icloud.com,icloud-content.com"
+            raise UsageError("the proxy that https_proxy or all_proxy names is of a kind that is not spoken here", hint)
         # urllib3 lets small writes wait for one another behind a proxy, which costs each request 40 ms.
         manager = super().proxy_manager_for(proxy, **more, blocksize=PIECE, socket_options=HTTPSConnection.default_socket_options)
         manager.pool_classes_by_scheme = self._pools()
