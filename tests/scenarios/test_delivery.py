@@ -277,7 +277,7 @@ def test_a_replaced_primary_is_filled_from_its_mirror(places: Places) -> None:
     shutil.rmtree(places.folder("usb"))
     places.folder("usb").mkdir()
     for words in (["init"], ["init", "--repo", "usb"]):
-        assert "there is a repository at nas already" in places.backup(*words, code=2).told
+        assert "nas holds an archive" in places.backup(*words, code=2).told
     assert list(places.folder("usb").iterdir()) == []
     settings = places.world.settings.read_text()
     start, usb, nas = settings.split("[destinations.")
