@@ -701,3 +701,13 @@ def test_a_mirror_that_cannot_be_asked_stops_init_before_anything_is_made(world:
     told = world.backup("init", code=4, env={"BACKUP_REPOSITORY": None}).told
     assert "backup login drive" in told
     assert not (world.folder / "usb").exists()
+
+
+def test_a_mirror_that_was_replaced_is_filled_again_without_alarm(places: Places) -> None:
+    """After the disk of a mirror was replaced, init makes it a mirror and sync fills it: neither takes it for one that was rolled back."""
+    places.run()
+    shutil.rmtree(places.folder("nas"))
+    assert "a mirror of" in places.backup("init", "--repo", "nas").text
+    assert "no errors" in places.backup("check").text
+    assert "nas: level, " in places.backup("sync").text
+    places.all_alike_and_sound()
