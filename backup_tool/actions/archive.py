@@ -144,6 +144,10 @@ def problem_of(damaged: DamagedObject) -> Problem:
     return Problem(f"{damaged.kind} {damaged.name[:16]}", damaged.reason)
 
 
+_Folders = tuple[Snapshot, dict[str, SourceFolder] | None]
+"""A snapshot and what it holds of each source; None for one of another program."""
+
+
 class Archive:
     """The archive view of an open repository, or the view of one snapshot."""
 
@@ -153,7 +157,6 @@ class Archive:
         """Snapshots and index files that cannot be read. What others know of the notes is the view all the same."""
         snapshots = (repository.newest_snapshots if snapshot is None else repository.snapshots)(self.damage.append)
         self._refuse_damaged(snapshot, any_left=bool(snapshots))
-        self.snapshots = tips(snapshots) if snapshot is None else [find_snapshot(snapshots, snapshot)]
         repository.load_index(self.damage.append)
         if any(damaged.kind == "index" for damaged in self.damage):
             repository.know_loose_packs()
@@ -162,7 +165,29 @@ class Archive:
         """True where `problems` holds damage. Filled while `entries` runs, too."""
         self.problems: list[Problem] = []
         """What is not in the view: `damage`, and what could not be taken from other programs' snapshots. Filled while `entries` runs."""
-        self._folders = [(one, source_folders(repository, one.tree)) for one in self.snapshots]
+        self._folders = self._readable_tips(snapshots) if snapshot is None else [self._with_folders(find_snapshot(snapshots, snapshot))]
+        self.snapshots = [one for one, _ in self._folders]
+
+    def _with_folders(self, one: Snapshot) -> _Folders:
+        return one, source_folders(self.repository, one.tree)
+
+    def _readable_tips(self, snapshots: list[Snapshot]) -> list[_Folders]:
+        """The tips with their folders. One whose trees cannot be read is named as damage, and its parents stand for it."""
+        bad: set[str] = set()
+        while True:
+            found = []
+            for one in tips(snapshots):
+                try:
+                    found.append(self._with_folders(one))
+                except DamagedObject as damaged:
+                    bad.add(one.id)
+                    self.damage.append(DamagedObject("snapshot", one.id, damaged.message))
+            left = [one for one in snapshots if one.id not in bad]
+            if len(left) == len(snapshots):
+                return found
+            snapshots = [one for one in self.repository.snapshots(lambda _: None) if one.id not in bad]
+            if not snapshots:
+                raise self.damage[-1]
 
     def entries(self, id_prefix: str = "") -> Iterator[Entry]:
         """Every note whose id begins so, oldest first, undated last. One snapshot with a catalog streams; several are merged in memory."""

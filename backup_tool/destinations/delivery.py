@@ -178,7 +178,7 @@ class Delivery(Several):
 
     def _start(self) -> None:
         self._probed = True
-        if self.waiting is not None and self.spool is not None:
+        if self.waiting is not None and self.spool is not None and self._reached():  # else a place that is away may have it
             self._mend(self.spool)
         for place in self._reached():
             uploads = 1 if isinstance(place.destination, LocalDestination) else self._uploads

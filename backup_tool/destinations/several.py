@@ -139,7 +139,7 @@ class Several:
                     break
                 continue
             except BackupError as error:
-                problem = error
+                problem = error if problem is None or source is self.view else problem  # what the view says counts
                 if isinstance(source, Place):
                     self.lose(source, error)
                 continue

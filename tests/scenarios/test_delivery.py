@@ -640,6 +640,25 @@ def test_a_primary_that_did_not_get_all_that_waited_gets_no_snapshot_that_may_na
     assert places.objects("nas").items() >= places.objects("usb").items()
 
 
+def test_a_snapshot_that_waits_and_cannot_be_read_hides_nothing_that_was_archived_before(places: Places) -> None:
+    """Where what it names is gone from this machine's disk, the archive is listed and given back as it was; the damage is named."""
+    places.run()
+    places.away("usb")
+    places.add_notes(2, seed=1)
+    places.run(code=3)
+    for path in (places.world.folder / "state" / "spool").glob("*/*/**/*"):
+        if path.is_file() and path.parent.parent.name == "data":
+            path.unlink()
+    places.back("usb")
+    places.away("nas")
+    ended = places.backup("list", "--json", code=5)
+    assert len(ended.json) == 4
+    assert "snapshot" in ended.told
+    assert "restored 4 notes" in places.backup("restore", "--to", "given", code=5).text
+    places.back("nas")
+    assert len(places.backup("list", "--json").json) == 6
+
+
 @pytest.mark.parametrize("kind", ["full", "read-only"])
 def test_a_primary_that_takes_nothing_more_costs_the_mirror_nothing(places: Places, kind: str) -> None:
     """A first disk that is full or mounted read-only: night after night the mirror gets all that is new; with room, the disk has it too."""
