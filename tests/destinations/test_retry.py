@@ -23,7 +23,7 @@ from tests.destinations.doubles import Flaky
 from tests.destinations.proxy import FAULTS, faulty
 from tests.destinations.servers import Rest, serving
 
-SEEDS = [1, 2, 3]
+SEEDS = [1, 2]
 
 
 class Watch:

@@ -152,7 +152,7 @@ def test_old_months_and_several_sources_need_no_more(tmp_path: Path) -> None:
     opened = Repository.create(place, Secret(PASSWORD), hostname="host", username="user")
     folders = [tmp_path / name for name in ("one", "two", "three")]
     count = 0
-    for night in range(24):
+    for night in range(14):
         folder = folders[night % 3]
         folder.mkdir(exist_ok=True)
         for _ in range(5):
