@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from backup_tool.actions.archive import TOP, SourceFolder
-from backup_tool.actions.together import MOST_CATALOG_PACKS, MOST_TREE_PACKS, keep_together
+from backup_tool.actions.merge_packs import MOST_CATALOG_PACKS, MOST_TREE_PACKS, keep_together
 from backup_tool.actions.worker import PIECE
 from backup_tool.catalog import UNDATED, UNSORTED, Ledger, encode_chat, encode_note, name_worth, record_order
 from backup_tool.models import SAVED_FILE, Chat, Note

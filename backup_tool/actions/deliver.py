@@ -140,6 +140,8 @@ class Shipping:
 
     def _tell_of_others(self, mirror: Place, view: Place, more: set[str]) -> None:
         """What was stored at a mirror alone stays there alone, and is not in what a person sees of the archive."""
+        if not more:
+            return
         spool, stored = self._delivery.spool, self._repository.snapshots()
         had = self._state.held(self._copy(view)) | (spool.had("snapshots") if spool is not None else set())
         above = {short_id(id) for one in stored for id in (one.id, one.parent or "", *(one.ancestors or ()))}
@@ -233,7 +235,10 @@ class Shipping:
             with suppress(BackupError):
                 newest = {one.id for one in self._repository.newest_snapshots()}
                 self._delivery.note(self._repository.needed_index(), newest)
-        results = [self._result(place) for place in self._delivery.places]
+        times: dict[str, str] = {}
+        with suppress(BackupError):
+            times = {one.id: one.time for one in self._repository.snapshots()}
+        results = [self._result(place, times) for place in self._delivery.places]
         if all(one.status == "delivered" for one in results):
             return results, 0
         errors = [self._error(place) for place in self._delivery.places]
@@ -241,11 +246,11 @@ class Shipping:
             return results, Incomplete.exit_code
         return results, gravest(error.exit_code for error in errors if error is not None)
 
-    def _result(self, place: Place) -> Delivered:
+    def _result(self, place: Place, times: Mapping[str, str]) -> Delivered:
         courier, error = self._delivery.couriers.get(place.name), self._error(place)
         objects, size = (courier.objects, courier.bytes) if courier is not None else (0, 0)
         if error is None:
-            self._remember(place)
+            self._remember(place, times)
             return Delivered(place.name, "delivered", objects, size)
         told = error.message.removeprefix(f"{place.name} ") + (f" ({error.hint})" if error.hint else "")
         return Delivered(place.name, "failed" if place.refused else "queued", objects, size, told)
@@ -256,21 +261,20 @@ class Shipping:
         return place.error or (courier.error if courier is not None else None) or held_back
 
     def _remember_primary(self, spool: Spool) -> None:
-        primary = self._delivery.primary
-        if len(self._delivery.places) > 1 and primary is self._delivery.view:
+        delivery = self._delivery
+        if len(delivery.places) > 1 and delivery.primary is delivery.view and self._error(delivery.primary) is None:
             with suppress(BackupError):
                 for kind in QUEUED:
-                    spool.remember(kind, [name for name, _ in primary.destination.list(kind)])
+                    spool.remember(kind, delivery.view_has(kind))
 
-    def _remember(self, place: Place) -> None:
-        """What this run saw there, so that a later one can tell that it was rolled back."""
+    def _remember(self, place: Place, times: Mapping[str, str]) -> None:
+        """What this run saw there, so that a later one can tell that it was rolled back. `times` are those of all snapshots."""
         copy = self._copy(place)
         with suppress(BackupError):
-            times = {one.id: one.time for one in self._repository.snapshots()}
             delivery = self._delivery
             there = delivery.listed("snapshots") if place is delivery.view else dict(place.destination.list("snapshots"))
-            times = {name: time for name, time in times.items() if name in there}
-            self._state.remember_snapshots(copy, {**self._state.witness(copy), **times})
+            seen = {name: time for name, time in times.items() if name in there}
+            self._state.remember_snapshots(copy, {**self._state.witness(copy), **seen})
 
     def _wait(self, courier: Courier) -> None:
         left = courier.left

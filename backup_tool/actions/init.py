@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import os
 from collections.abc import Mapping, Sequence
 
@@ -15,6 +14,7 @@ from backup_tool.errors import UsageError
 from backup_tool.models import Secret
 from backup_tool.names import shown
 from backup_tool.repository import Repository
+from backup_tool.repository.locks import user_name
 
 
 def refuse_taken(destination: Destination) -> None:
@@ -64,7 +64,7 @@ def init(primary: Destination, mirrors: Sequence[Destination], password: Secret,
     """
     if create:
         refuse_taken(primary)
-        repository = Repository.create(primary, password, hostname=host, username=_user())
+        repository = Repository.create(primary, password, hostname=host, username=user_name())
     else:
         repository = Repository.open(primary, password)
     wanted = [mirror for mirror in mirrors if not mirror.exists()]
@@ -83,10 +83,3 @@ def _mirror(primary: Destination, mirror: Destination) -> None:
     for name, _ in primary.list("keys"):
         mirror.save("keys", name, primary.load("keys", name))
     mirror.save("config", "config", primary.load("config", "config"))
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return ""

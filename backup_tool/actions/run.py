@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import socket
 import time
 from collections import Counter
@@ -42,6 +41,7 @@ from backup_tool.errors import IntegrityError, UsageError, gravest
 from backup_tool.models import IMPORTED, Chat, Problem, Progress, Secret
 from backup_tool.names import shown
 from backup_tool.repository import Node, Repository, Snapshot, Writer, ancestry
+from backup_tool.repository.locks import user_name
 from backup_tool.sources import open_source
 from backup_tool.sources.base import Unlock
 from backup_tool.sources.filenames import zone_for, zone_named
@@ -120,7 +120,7 @@ def run(plan: RunPlan, progress: Progress, kind: Callable[..., Job] | None = Non
             result = job.run()
         except IntegrityError:
             if isinstance(plan.destination, Delivery) and plan.destination.is_away:
-                plan.destination.raise_away()  # what the archive is to be read for is not all on this machine
+                plan.destination.raise_unreached()  # what the archive is to be read for is not all on this machine
             raise
         codes = [3 * bool(result.errors), IntegrityError.exit_code * bool(job.lost)]
         if shipping is not None:
@@ -372,7 +372,7 @@ class Job:
                 tree=tree,
                 paths=PATHS,
                 hostname=self._plan.host,
-                username=_user(),
+                username=user_name(),
                 program_version=f"backup {__version__}",
                 summary={"total_files_processed": notes, "total_bytes_processed": size, "data_added_packed": writer.stats.bytes},
             )
@@ -425,10 +425,3 @@ class _CatalogFile:
 
 def _joined(one: bytes, other: bytes) -> bytes:
     return b"".join(line + b"\n" for line in dict.fromkeys(one.splitlines() + other.splitlines()))
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return ""

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from backup_tool.destinations.files import is_abandoned, make_folder, replace_file, told
 from backup_tool.destinations.places import where
-from backup_tool.destinations.processes import temporary_name
+from backup_tool.destinations.processes import temporary_name, try_lock
 from backup_tool.errors import BackupError, Locked
 from backup_tool.names import folded, safe_name, shown
 
@@ -46,7 +45,7 @@ class State:
         """
         file = self._lock_file(place)
         try:
-            if file is not None and not _try_lock(file):
+            if file is not None and not try_lock(file):
                 raise _locked(label or place, os.read(file, 200))
             if file is not None:
                 _tell(file)
@@ -225,30 +224,6 @@ def _digest(text: str) -> str:
 
 def _texts(content: dict[str, Any] | None) -> dict[str, str]:
     return {key: value for key, value in (content or {}).items() if isinstance(value, str)}
-
-
-def _try_lock(file: int) -> bool:
-    """Take the lock unless another process has it. It ends with the process, however that ends."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        os.lseek(file, 2**16, os.SEEK_SET)  # a locked range cannot be read: this one is behind the text
-        try:
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        finally:
-            os.lseek(file, 0, os.SEEK_SET)
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True  # a file system without locks
-    return True
 
 
 def _tell(file: int) -> None:

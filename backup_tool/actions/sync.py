@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import msgspec
 
 from backup_tool.actions.deliver import Delivered, Shipping
-from backup_tool.actions.follow import Removed, remove_pruned
+from backup_tool.actions.prune_mirrors import Removed, remove_pruned
 from backup_tool.actions.state import State
 from backup_tool.destinations.delivery import Delivery
 from backup_tool.destinations.places import where

@@ -91,14 +91,14 @@ class Session:
     @cached_property
     def destination(self) -> Destination:
         """The place itself, or all of them, for reading: what the first cannot give comes from another."""
-        from backup_tool.actions.places import open_for_reading
+        from backup_tool.actions.open_places import open_for_reading
 
         return open_for_reading([*map(self.place_of, self.specs)], self.state, self.progress)
 
     @cached_property
     def delivery(self) -> Destination:
         """The place itself, or all of them, for a run to deliver to."""
-        from backup_tool.actions.places import open_for_delivery
+        from backup_tool.actions.open_places import open_for_delivery
 
         spool_size = self.settings.repository.spool_size
         delivery = open_for_delivery([*map(self.place_of, self.specs)], self.state, self.progress, spool_size, self._cache)

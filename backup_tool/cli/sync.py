@@ -6,6 +6,7 @@ import typer
 
 from backup_tool.cli import console, options
 from backup_tool.cli.app import verb
+from backup_tool.cli.run import tell_undelivered
 from backup_tool.cli.session import Session
 
 
@@ -47,7 +48,5 @@ def sync(
             print(f"{gone.name}: {console.count(gone.objects, 'object')} {would}removed, {console.size(gone.bytes)}")
 
     session.result(done, text)
-    for one in done.destinations:
-        if one.error is not None:
-            session.progress.warn(console.undelivered(one.name, one.status, one.error))
+    tell_undelivered(session, done.destinations)
     return code

@@ -31,7 +31,6 @@ from backup_tool.errors import (
     gravest,
 )
 
-SPOOL_SIZE = 2 * 2**30
 _PIECE = 4 * 2**20
 _ROOM = 256 * 2**20
 
@@ -55,8 +54,8 @@ class Delivery(Several):
         places: Sequence[Place],
         spools: Path,
         *,
+        bound: int,
         cache: Path | None = None,
-        bound: int = SPOOL_SIZE,
         uploads: int = 4,
         told: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -137,7 +136,7 @@ class Delivery(Several):
         """No place is reached: go on from what the spool knows, or say why not."""
         self.spool = find_spool(self._spools, [place.destination.label for place in self.places], self._bound)
         if self.spool is None or not self._recall(self.spool):
-            self._raise_first()  # without the index, everything would be stored once more
+            self.raise_unreached()  # without the index, everything would be stored once more
             return False
         self._store = self.waiting = self.spool.store
         self._start()
@@ -163,15 +162,15 @@ class Delivery(Several):
         """Whether no place is reached, and this machine goes on from what it has kept."""
         return self.view is None and self.is_settled
 
-    def raise_away(self) -> None:
-        """Raise why no place is reached."""
-        self._raise_first()
+    def view_has(self, kind: ObjectKind) -> Mapping[str, int]:
+        """What the view listed, and what this run stored: what it has, where all of it was delivered."""
+        return {**self._listed.get(kind, {}), **self._added.get(kind, {})}
 
     def note(self, index: set[str], snapshots: set[str]) -> None:
         """At the end of a run: these of its index files and snapshots the next one needs, should it reach nobody."""
         if self.spool is None or self.view is None or not self._spooled():
             return
-        all_of = {kind: {**self._listed.get(kind, {}), **self._added.get(kind, {})} for kind in QUEUED}
+        all_of = {kind: self.view_has(kind) for kind in QUEUED}
         needed = {"index": index, "snapshots": snapshots, "data": all_of["data"].keys()}
         with suppress(BackupError):
             self.spool.note({kind: {name: size for name, size in all_of[kind].items() if name in needed[kind]} for kind in QUEUED})
@@ -212,7 +211,8 @@ class Delivery(Several):
                     return len(data), data
         return None
 
-    def _raise_first(self) -> None:
+    def raise_unreached(self) -> None:
+        """Raise the gravest reason why places are not reached, where there is any."""
         errors = [place.error for place in self.places if place.error is not None]
         worst = gravest(error.exit_code for error in errors)
         for error in errors:
@@ -384,7 +384,7 @@ class Delivery(Several):
         while not self.is_settled and self.view is None and self.change_view():
             listed = self._at_view(lambda place: dict(place.list(kind)), None)
         if listed is None:
-            self._raise_first()
+            self.raise_unreached()
         self._listed[kind] = listed or {}
         for name, size in {**dict(self._waiting_list(kind)), **self._listed[kind]}.items():
             if name not in self._held_back:

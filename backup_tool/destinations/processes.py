@@ -1,4 +1,4 @@
-"""Whose a temporary file is: the machine, boot and process that made it, and whether that process is surely gone.
+"""Processes of this machine: which one made a temporary file, and whether it is surely gone; locks that keep others out.
 
 A process id alone is not enough: it is given out again. The time the process started tells two of them apart, and the boot tells
 whether the id means anything at all.
@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import socket
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,3 +107,27 @@ def _output(*command: str) -> str | None:
         return subprocess.run(command, capture_output=True, text=True, timeout=5, check=False, env={"LC_ALL": "C"}).stdout
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def try_lock(file: int) -> bool:
+    """Take the lock of an open file unless another process has it. It ends with the process, however that ends."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        os.lseek(file, 2**16, os.SEEK_SET)  # a locked range cannot be read: this one is behind the text
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        finally:
+            os.lseek(file, 0, os.SEEK_SET)
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks
+    return True

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import io
 import re
-import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO
 
-from backup_tool.destinations.base import KINDS, Draft, ObjectKind
-from backup_tool.destinations.files import told
+from backup_tool.destinations.base import KINDS, ObjectKind
+from backup_tool.destinations.drafts import StagedDraft
 from backup_tool.destinations.http import Reply, http_time
 from backup_tool.errors import BackupError, BadRange, NoRepository, ObjectMissing, Unreachable
 from backup_tool.names import shown
@@ -86,9 +84,9 @@ class RemoteDestination(ABC):
         with path.open("rb") as body:
             self.save_body(kind, name, body, body.seek(0, io.SEEK_END))
 
-    def draft(self, kind: ObjectKind) -> RemoteDraft:
+    def draft(self, kind: ObjectKind) -> StagedDraft:
         """An object whose name is known only at its end; until then it is a nameless file on this machine."""
-        return RemoteDraft(self, kind)
+        return StagedDraft(self, kind)
 
     def load(self, kind: ObjectKind, name: str, offset: int = 0, length: int | None = None) -> bytes:
         """The bytes, or exactly `length` of them from `offset`. Whole objects up to 256 MiB."""
@@ -249,34 +247,3 @@ def _is_range(reply: Reply, offset: int) -> bool:
     """Whether a part begins where it was asked for (RFC 9110, section 14.4); without the header the length has to do."""
     text = reply.headers.get("Content-Range")
     return text is None or re.match(rf"bytes {offset}-", text) is not None
-
-
-class RemoteDraft:
-    """An object growing in a private file without name, in the system's folder for temporary files. It may be committed again."""
-
-    def __init__(self, destination: RemoteDestination, kind: ObjectKind) -> None:
-        self._destination, self._kind = destination, kind
-
-    def __enter__(self) -> Draft:
-        self._destination.check_place()
-        try:
-            self._file: IO[bytes] = tempfile.TemporaryFile("w+b", prefix="backup-")
-        except OSError as error:
-            raise told(error, tempfile.gettempdir()) from error
-        self._size = 0
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Append bytes."""
-        try:
-            self._file.write(data)
-        except OSError as error:
-            raise told(error, tempfile.gettempdir()) from error
-        self._size += len(data)
-
-    def commit(self, name: str) -> None:
-        """Send it. It is on the server, in its size, when this returns."""
-        self._destination.save_body(self._kind, name, cast(BinaryIO, self._file), self._size)

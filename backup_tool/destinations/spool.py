@@ -109,11 +109,6 @@ class Spool:
         """Everything that the primary has had, as far as runs of this machine saw."""
         return self._had().get(kind, set())
 
-    def forget(self, kind: ObjectKind, names: set[str]) -> None:
-        """No place has these any more."""
-        known = self._had()
-        self._write("primary.json", {one: sorted(all - names if one == kind else all) for one, all in known.items()})
-
     def _had(self) -> dict[str, set[str]]:
         found = _read(self._folder / "primary.json")
         return {kind: set(map(str, names)) for kind, names in found.items()} if isinstance(found, dict) else {}

@@ -11,11 +11,11 @@ from backup_tool.destinations.base import Destination
 from backup_tool.destinations.cache import SMALL_PACK
 from backup_tool.errors import DamagedObject, ObjectMissing, Unreachable
 from backup_tool.repository import sealed
-from backup_tool.repository.abreast import abreast, largest_first, width_for
 from backup_tool.repository.crypto import Key
 from backup_tool.repository.index import FULL_INDEX, MAX_INDEX, DecodedIndex, Entry, Index, PackEntries, decode_index, encode_index
 from backup_tool.repository.objects import load_whole, store
 from backup_tool.repository.packs import pack_size
+from backup_tool.repository.parallel import abreast, largest_first, width_for
 from backup_tool.repository.sealed import Unreadable
 
 MOST_INDEX_FILES = 4

@@ -115,7 +115,7 @@ class LockFiles:
             time=times.written(round(self.clock.wall() * 10**6) * 1000),
             exclusive=exclusive,
             hostname=socket.gethostname(),
-            username=_user_name(),
+            username=user_name(),
             pid=os.getpid(),
             uid=os.getuid() if hasattr(os, "getuid") else 0,
             gid=os.getgid() if hasattr(os, "getgid") else 0,
@@ -184,7 +184,8 @@ class LockFiles:
 _HINT = "wait until it has ended; if it has crashed, its lock is void after 30 min, or type 'backup unlock --remove-all'"
 
 
-def _user_name() -> str:
+def user_name() -> str:
+    """Who runs this program; empty where the system has no name for that."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # a user id without name, as in containers

@@ -17,10 +17,10 @@ from backup_tool.destinations.base import Destination, ManyCopies
 from backup_tool.destinations.places import folder_of
 from backup_tool.errors import BadRange, DamagedObject, IntegrityError, ObjectMissing
 from backup_tool.names import shown
-from backup_tool.repository.abreast import abreast, width_for
 from backup_tool.repository.crypto import OVERHEAD, BrokenSeal, Buffer, Key
 from backup_tool.repository.index import BlobKind, Place
 from backup_tool.repository.objects import is_id
+from backup_tool.repository.parallel import abreast, width_for
 from backup_tool.repository.sealed import Unreadable, inflate
 from backup_tool.repository.trees import MAX_TREE
 

@@ -14,7 +14,6 @@ from backup_tool.destinations.base import Destination, ObjectKind
 from backup_tool.errors import BackupError, BadRange, DamagedObject, IntegrityError, NoRepository, ObjectMissing, UsageError
 from backup_tool.models import Secret
 from backup_tool.repository import keys, polynomial, sealed
-from backup_tool.repository.abreast import abreast, largest_first, width_for
 from backup_tool.repository.crypto import BrokenSeal, Buffer, Key
 from backup_tool.repository.index import BlobKind, Entry, Index
 from backup_tool.repository.index_files import IndexFiles, OnDamage, OnPack
@@ -23,6 +22,7 @@ from backup_tool.repository.locks import SETTLE, Clock, HeldLock, Lock, LockFile
 from backup_tool.repository.objects import is_id, load_whole, store
 from backup_tool.repository.packing import PackingOrder
 from backup_tool.repository.packs import read_header
+from backup_tool.repository.parallel import abreast, largest_first, width_for
 from backup_tool.repository.reading import WORD, Reader, ReadRequest, blob_id, open_blob
 from backup_tool.repository.sealed import Unreadable, parse
 from backup_tool.repository.snapshots import MAX_SNAPSHOT, Snapshot, decode_snapshot, encode_snapshot, oldest_first, short_id

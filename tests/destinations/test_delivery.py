@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backup_tool.actions.places import open_for_delivery
+from backup_tool.actions.open_places import open_for_delivery
 from backup_tool.actions.run import RunPlan, RunResult, run
 from backup_tool.actions.state import State
 from backup_tool.actions.sync import sync

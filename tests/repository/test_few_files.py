@@ -17,10 +17,10 @@ from backup_tool.destinations.base import ObjectKind
 from backup_tool.destinations.local import LocalDestination
 from backup_tool.errors import DamagedObject, Unreachable
 from backup_tool.repository import Repository, Snapshot, ancestry, sealed
-from backup_tool.repository.abreast import abreast, largest_first
 from backup_tool.repository.check import check
 from backup_tool.repository.index import Entry, Index, Place
 from backup_tool.repository.index_files import MOST_INDEX_FILES
+from backup_tool.repository.parallel import abreast, largest_first
 from tests.destinations.doubles import Wrapper
 from tests.repository.conftest import Place as Home
 from tests.repository.conftest import note, snapshot

@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +26,7 @@ from backup_tool.credentials import refuse_plain_text
 from backup_tool.destinations.files import make_folder, replace_file, told
 from backup_tool.destinations.gdrive.faults import AGAIN, Who
 from backup_tool.destinations.http import HttpClient, retry_after
+from backup_tool.destinations.processes import try_lock
 from backup_tool.errors import BackupError, ConfigError, SignInNeeded, Unreachable, UsageError
 from backup_tool.names import shown
 
@@ -298,23 +298,15 @@ class ServiceAccount:
 @contextmanager
 def locked(path: Path | None) -> Iterator[None]:
     """While the block runs no other process of this machine is in one of the same file. After a minute of waiting it runs all the same."""
-    if path is None or sys.platform == "win32":
+    if path is None:
         yield
         return
-    import fcntl
-
     make_folder(path.parent)
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
     try:
         until = time.monotonic() + _LOCK_SECONDS
-        while time.monotonic() < until:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                time.sleep(0.05)
-            except OSError:  # a file system without locks
-                break
+        while not try_lock(file) and time.monotonic() < until:
+            time.sleep(0.05)
         yield
     finally:
         os.close(file)

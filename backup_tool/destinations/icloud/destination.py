@@ -8,17 +8,15 @@ taken away again at once.
 from __future__ import annotations
 
 import io
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
-from typing import IO, BinaryIO, cast
+from typing import BinaryIO
 
-from backup_tool.destinations.base import KINDS, Condition, Draft, ObjectKind
-from backup_tool.destinations.files import told
+from backup_tool.destinations.base import KINDS, Condition, ObjectKind
+from backup_tool.destinations.drafts import StagedDraft
 from backup_tool.destinations.icloud.account import Account, Wait
 from backup_tool.destinations.icloud.drive import Document, Drive, Item, Slot, Taken
 from backup_tool.destinations.icloud.faults import Faults
@@ -76,9 +74,9 @@ class ICloudDestination:
         with path.open("rb") as body:
             self.save_body(kind, name, body, body.seek(0, io.SEEK_END))
 
-    def draft(self, kind: ObjectKind) -> ICloudDraft:
+    def draft(self, kind: ObjectKind) -> StagedDraft:
         """An object whose name is known only at its end; until then it is a nameless file on this machine."""
-        return ICloudDraft(self, kind)
+        return StagedDraft(self, kind)
 
     def load(self, kind: ObjectKind, name: str, offset: int = 0, length: int | None = None) -> bytes:
         """The bytes, or exactly `length` of them from `offset`."""
@@ -247,37 +245,6 @@ class PatientICloud(Retry):
     def condition(self) -> Condition:
         """As the destination's."""
         return self._try(self._icloud.condition)
-
-
-class ICloudDraft:
-    """An object growing in a private file without name, in the system's folder for temporary files. It may be committed again."""
-
-    def __init__(self, destination: ICloudDestination, kind: ObjectKind) -> None:
-        self._destination, self._kind = destination, kind
-
-    def __enter__(self) -> Draft:
-        self._destination.check_place()
-        try:
-            self._file: IO[bytes] = tempfile.TemporaryFile("w+b", prefix="backup-")
-        except OSError as error:
-            raise told(error, tempfile.gettempdir()) from error
-        self._size = 0
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._file.close()
-
-    def write(self, data: bytes | memoryview) -> None:
-        """Append bytes."""
-        try:
-            self._file.write(data)
-        except OSError as error:
-            raise told(error, tempfile.gettempdir()) from error
-        self._size += len(data)
-
-    def commit(self, name: str) -> None:
-        """Send it. It is in iCloud, in its size, when this returns."""
-        self._destination.save_body(self._kind, name, cast(BinaryIO, self._file), self._size)
 
 
 def _place(kind: ObjectKind, name: str) -> tuple[str, str]:

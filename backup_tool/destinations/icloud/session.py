@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from typing import Any
 import msgspec
 
 from backup_tool.destinations.files import is_abandoned, make_folder, replace_file, told
-from backup_tool.destinations.processes import temporary_name
+from backup_tool.destinations.processes import temporary_name, try_lock
 from backup_tool.errors import Unreachable
 
 LIFETIME = 30.0
@@ -108,7 +107,7 @@ class SessionStore:
             file = os.open(self._home / "lock", os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         try:
             over, end = over or threading.Event(), time.monotonic() + _PATIENCE
-            while not _try_lock(file):
+            while not try_lock(file):
                 if over.wait(0.1) or time.monotonic() > end:
                     raise Unreachable("another process is signing in to iCloud", "let it finish, then run this again")
             yield
@@ -170,24 +169,3 @@ def _expires(cookies: str, name: str) -> float | None:
     with suppress(ValueError, OverflowError):
         return datetime.fromisoformat(found[1]).replace(tzinfo=UTC).timestamp() if found else None
     return None
-
-
-def _try_lock(file: int) -> bool:
-    """Take the lock unless another process has it. It ends with the process, however that ends."""
-    if sys.platform == "win32":
-        import msvcrt
-
-        try:
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        except OSError:
-            return False
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True  # a file system without locks
-    return True
