@@ -918,19 +918,3 @@ def test_faults_lose_and_double_nothing(cloud: Cloud, folder: str) -> None:
     """
     requests, spoiled = faulted(cloud, folder, 600)
     assert spoiled > requests / 20
-
-
-live = os.environ.get("TEST_ICLOUD_HOME")
-
-if live:  # a folder with the sign-in of a real account, as docs/how-to/icloud.md says
-
-    def test_a_real_account() -> None:
-        """Objects go to Apple's own servers and come back, whole and in parts, in a folder of their own."""
-        with closing(ICloudDestination("Backup test", home=Path(str(live)))) as place:
-            place.create()
-            data = os.urandom(3 * 2**20)
-            name = put(place, data)
-            assert place.load("data", name, 1_000_000, 100) == data[1_000_000:1_000_100]
-            assert dict(place.list("data"))[name] == len(data)
-            assert place.age("data", name) < 300
-            place.remove("data", name)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -285,25 +284,3 @@ def test_secrets_stay_where_they_belong(world: CloudWorld) -> None:
     private = [path for path in (world.folder / "state" / "destinations").rglob("*") if path.is_file()]
     assert {stat.S_IMODE(path.stat().st_mode) for path in private} == {0o600}
     assert any(secret in path.read_text() for path in private for secret in world.google.refresh_tokens)
-
-
-if "LIVE_GDRIVE" in os.environ:
-
-    def test_a_real_account(tmp_path: Path) -> None:
-        """At the real Google: a new folder is made, filled, proven and read, with what the test server only claims. Remove it after.
-
-        LIVE_GDRIVE is a state folder (BACKUP_STATE_DIR) in which `backup login 'gdrive:backup live test'` was done.
-        """
-        world = World(tmp_path / "laptop")
-        live: Mapping[str, str | None] = {
-            "BACKUP_STATE_DIR": os.environ["LIVE_GDRIVE"], "BACKUP_REPOSITORY": "gdrive:backup live test",
-            **{name: os.environ.get(name) for name in ("https_proxy", "HTTPS_PROXY", "SSL_CERT_FILE")},
-        }  # fmt: skip
-        store = Store(world.folder / "phone" / CURRENT)
-        store.database(store.voice_notes(6))
-        world.backup("init", env=live)
-        assert world.run("phone", env=live)["new"] == 6
-        assert world.backup("check", "--remote", "--json", env=live).json["unconfirmed"] == 0
-        world.backup("check", "--read-data", env=live)
-        world.backup("restore", "--to", world.folder / "back", env=live)
-        assert len(list((world.folder / "back").rglob("*.opus"))) == 6
