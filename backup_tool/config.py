@@ -100,14 +100,19 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EmailSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How mail is sent. `security` is "starttls" (port 587), "tls" (port 465), or "none" for a server on this machine (port 25).
+    """How mail is sent. `max_size` is the size in bytes of the largest mail, as it travels.
 
-    `auth` is "password" (an app password is one), or "xoauth2": then what the password's source gives is an access token. `max_size` is
-    the size in bytes of the largest mail, as it travels.
+    `via` is "smtp", or "gmail": through Google's interface, with the client in the file `client`, and the sign-in in the keyring under that
+    name, else in a file. Of what follows only SMTP knows. `security` is "starttls" (port 587), "tls" (port 465), or "none" for a server on
+    this machine (port 25). `auth` is "password" (an app password is one), or "xoauth2": then what the password's source gives is an access
+    token.
     """
 
     sender: str
-    host: str
+    via: str = "smtp"
+    client: Path | None = None
+    keyring: str | None = None
+    host: str = ""
     port: int
     security: str = "starttls"
     auth: str = "password"
@@ -384,6 +389,9 @@ KEYS: Mapping[str, _Keys] = {
     "retention": dict.fromkeys(Retention.__struct_fields__, _count),
     "email": {
         "from": _text,
+        "via": _one_of("smtp", "gmail"),
+        "client": _path,
+        "keyring": _text,
         "host": _text,
         "port": _port,
         "security": _one_of("starttls", "tls", "none"),
@@ -488,9 +496,10 @@ def _retention(table: _Table) -> Retention:
 
 
 def _email(table: _Table) -> EmailSettings:
-    values = table.read(KEYS["email"], needed=("from", "host"), at_most_one=_PASSWORD)
+    needed = ("from",) if table.values.get("via") == "gmail" else ("from", "host")
+    values = table.read(KEYS["email"], needed=needed, at_most_one=_PASSWORD)
     security = values.get("security", "starttls")
-    if security == "none" and values["host"] not in LOOPBACK:
+    if "host" in values and security == "none" and values["host"] not in LOOPBACK:
         raise table.error("without encryption only a server on this machine is spoken to", 'write security = "starttls" or "tls"')
     port = {"starttls": 587, "tls": 465, "none": 25}[security]
     return EmailSettings(sender=values.pop("from"), **{"port": port, **values})

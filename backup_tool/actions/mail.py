@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from email.headerregistry import Address
 from itertools import chain
@@ -13,13 +12,15 @@ import msgspec
 from backup_tool.actions.archive import Archive, read_note
 from backup_tool.actions.converting import Scratch, made, pieces, size_of
 from backup_tool.actions.restored import Restored, SentMail
+from backup_tool.actions.state import State
+from backup_tool.actions.unsent import Unsent
 from backup_tool.audio.convert import Format
 from backup_tool.catalog import Entry, name_worth
 from backup_tool.config import EmailSettings, Settings
 from backup_tool.credentials import configured_password
-from backup_tool.errors import BackupError, ConfigError, IntegrityError, Interrupted, Terminated
+from backup_tool.destinations.base import Person
+from backup_tool.errors import BackupError, ConfigError, IntegrityError, Interrupted, Terminated, UsageError
 from backup_tool.exporters.email import Attachment, Batch, address, attachment_name, batches, draft, message, room, trial
-from backup_tool.exporters.folder import TargetFolder
 from backup_tool.exporters.naming import file_suffix
 from backup_tool.exporters.sending import Sender, SmtpSender
 from backup_tool.exporters.words import tags_of
@@ -31,36 +32,56 @@ _A_NAME = name_worth("~Anna")
 
 
 class Trial(msgspec.Struct):
-    """What a test of the mail settings found."""
+    """What a test of the mail settings found. `unsent` counts the drafts of earlier mails that could not be sent."""
 
     to: str
     host: str
     port: int
     security: str
     max_size: int
+    via: str
+    unsent: int
 
 
 class Mailbox:
-    """Where mails go: the way to send, the address they come from, and the private folder for those that could not be sent."""
+    """Where mails go: the way to send, the address they come from, and what this machine keeps of those that could not be sent."""
 
-    def __init__(self, settings: EmailSettings, env: Mapping[str, str], unsent: Path) -> None:
-        self.settings, self.unsent = settings, unsent
+    def __init__(self, settings: EmailSettings, env: Mapping[str, str], state: State) -> None:
+        self.settings, self.state = settings, state
         self.sender = address(settings.sender)
         self._env = env
 
     def open(self) -> Sender:
         """The way to send. Asks for the password where the settings say it is. Raises as `credentials` does."""
+        if self.settings.via == "gmail":
+            from backup_tool.exporters.gmail import open_gmail
+
+            return open_gmail(self.settings, self.state.google_mail)
         return SmtpSender(self.settings, self.sender, configured_password(msgspec.structs.asdict(self.settings), self._env))
 
 
-def find_mailbox(settings: Settings, env: Mapping[str, str], unsent: Path) -> Mailbox:
+def find_mailbox(settings: Settings, env: Mapping[str, str], state: State) -> Mailbox:
     """The mailbox of the settings. Raises ConfigError where they name none, UsageError where its address is none."""
     if settings.email is None:
         raise ConfigError(
             "the settings name no mail server",
-            "write [email] with from and host (see configs/full.toml), or make a draft for your mail program: --eml note.eml",
+            'write [email] with from, and host or via = "gmail" (configs/full.toml), or make a draft for your mail program: --eml note.eml',
         )
-    return Mailbox(settings.email, env, unsent)
+    return Mailbox(settings.email, env, state)
+
+
+def sign_in_to_mail(settings: Settings, mailbox: Mailbox, person: Person, client: Path | None, mode: str) -> None:
+    """Sign in to Google for sending mail, with the client in a file, else with the one of before, else with that of a destination in Google
+    Drive. Raises UsageError where the settings do not send through Google or there is no client, and SignInNeeded where it was refused."""
+    if mailbox.settings.via != "gmail":
+        raise UsageError("mail is sent by SMTP, which needs no sign-in here", 'to send through Google, write via = "gmail" under [email]')
+    from backup_tool.destinations.gdrive import signed_in
+    from backup_tool.exporters.gmail import sign_in
+
+    drives = (spec for spec in settings.destinations.values() if spec.type == "gdrive")
+    other = next((kept for spec in drives if (kept := signed_in(spec, mailbox.state.home(spec.label)))), None)
+    account = mailbox.sender.addr_spec
+    sign_in(mailbox.settings, account, mailbox.state.google_mail, person, client=client, mode=mode, other=other)
 
 
 def send_trial(mailbox: Mailbox, to: str | None) -> Trial:
@@ -70,7 +91,12 @@ def send_trial(mailbox: Mailbox, to: str | None) -> Trial:
         limit = sender.limit()
         for reason in sender.send(trial(mailbox.sender, receiver), [receiver]).values():
             raise BackupError(f"the mail server refused {shown(receiver.addr_spec)}: {reason}", "look at the address")
-    return Trial(receiver.addr_spec, settings.host, settings.port, settings.security, limit)
+    where = (settings.host, settings.port, settings.security)
+    if settings.via == "gmail":
+        from backup_tool.exporters.gmail import HOST
+
+        where = (HOST, 443, "tls")
+    return Trial(receiver.addr_spec, *where, limit, settings.via, Unsent(mailbox.state).waiting())
 
 
 def mail(archive: Archive, items: Sequence[Entry], to: Sequence[Address], format: Format | None, mailbox: Mailbox, done: Restored) -> None:
@@ -79,7 +105,7 @@ def mail(archive: Archive, items: Sequence[Entry], to: Sequence[Address], format
     A mail that cannot be sent is kept as a draft in the mailbox's folder. Raises what went wrong where nothing was sent at all, with the
     draft's place in its hint.
     """
-    with mailbox.open() as sender, TargetFolder(mailbox.unsent) as unsent:
+    with mailbox.open() as sender, Unsent(mailbox.state) as unsent:
         limit, failed = mailbox.settings.max_size, None
         try:
             limit = sender.limit()
@@ -98,20 +124,22 @@ def mail(archive: Archive, items: Sequence[Entry], to: Sequence[Address], format
                 raise
             except BackupError as error:
                 _keep_all(error, chain([batch], waiting), to, unsent, done)
-                return
+                break
             _note_sent(batch, data, to, refused, unsent, done)
+        done.unsent = unsent.waiting()
 
 
-def _note_sent(batch: Batch, data: bytes, to: Sequence[Address], refused: Mapping[str, str], unsent: TargetFolder, done: Restored) -> None:
+def _note_sent(batch: Batch, data: bytes, to: Sequence[Address], refused: Mapping[str, str], unsent: Unsent, done: Restored) -> None:
     problems = [Problem(spec, f"the mail server refused it: {reason}") for spec, reason in refused.items()]
     sent = SentMail(
         [one.addr_spec for one in to if one.addr_spec not in refused], problems, [note.id or "" for note in _notes(batch)], len(data)
     )
     done.mails.append(sent)
+    unsent.delivered(sent.notes, sent.to)
     for problem in problems:
         done.left_out(problem, 3)
     if refused:
-        sent.draft = _keep(batch, [one for one in to if one.addr_spec in refused], unsent)
+        sent.draft = unsent.keep(batch, [one for one in to if one.addr_spec in refused])
         if not sent.to:
             done.codes.add(1)
     if sent.to:
@@ -119,9 +147,9 @@ def _note_sent(batch: Batch, data: bytes, to: Sequence[Address], refused: Mappin
             done.gave(note)
 
 
-def _keep_all(failed: BackupError, batches: Iterable[Batch], to: Sequence[Address], unsent: TargetFolder, done: Restored) -> None:
+def _keep_all(failed: BackupError, batches: Iterable[Batch], to: Sequence[Address], unsent: Unsent, done: Restored) -> None:
     """Drafts of all that could not be sent; raises `failed` where nothing was."""
-    kept = [_keep(batch, to, unsent) for batch in batches]
+    kept = [unsent.keep(batch, to) for batch in batches]
     where = shown(kept[0], 1000) if len(kept) == 1 else f"{shown(str(unsent.path), 1000)} ({len(kept)} mails)"
     if not done.mails:
         raise type(failed)(
@@ -129,15 +157,6 @@ def _keep_all(failed: BackupError, batches: Iterable[Batch], to: Sequence[Addres
         ) from None
     for path in kept:
         done.left_out(Problem(path, f"not sent, kept as a draft: {failed.message}"), failed.exit_code)
-
-
-def _keep(batch: Batch, to: Sequence[Address], unsent: TargetFolder) -> str:
-    """The path of a draft that was written: private, and the same for the same mail."""
-    data = draft(batch.attachments, to=to, part=batch.part)
-    name = attachment_name(batch.attachments[0].note, None, f"_part{batch.part}.eml" if batch.part else ".eml")
-    written = unsent.write((name,), (data,), size=len(data), sha256=hashlib.sha256(data).hexdigest(), mtime_ns=None)
-    unsent.finish()
-    return written.path
 
 
 def _notes(batch: Batch) -> list[Note]:

@@ -43,12 +43,14 @@ class Restored:
     """Each note that was given back, and where it is now."""
     codes: set[int] = field(default_factory=set)
     mails: list[SentMail] = field(default_factory=list)
+    unsent: int = 0
+    """Of all mails that could not be sent, those whose drafts wait."""
     _given: set[str | None] = field(default_factory=set)
 
     @property
     def document(self) -> dict[str, object]:
         """For `--json`."""
-        mails = {"mails": self.mails} if self.mails else {}
+        mails = {"mails": self.mails, "unsent": self.unsent} if self.mails else {}
         return {"notes": self.notes, "bytes": self.bytes, "files": self.files, "errors": self.errors} | mails
 
     @property

@@ -143,6 +143,19 @@ class State:
         """The folder for drafts of mails that could not be sent. Not made here."""
         return self.folder / "unsent"
 
+    def drafts(self) -> dict[str, Any]:
+        """What is known of the drafts in `unsent`, by the name of the file."""
+        return self._load("drafts") or {}
+
+    def remember_drafts(self, drafts: Mapping[str, Any]) -> None:
+        """This is known of them now: anything that JSON can hold."""
+        self._save("drafts", dict(drafts))
+
+    @property
+    def google_mail(self) -> Path:
+        """The folder of the sign-in by which mail is sent through Google. Not made here."""
+        return self.folder / "gmail"
+
     @property
     def spools(self) -> Path:
         """The folder of the spools. Not made here."""

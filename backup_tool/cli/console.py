@@ -8,6 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backup_tool.errors import BackupError, Interrupted, SignalledToEnd, SignInNeeded, UsageError
@@ -214,6 +215,11 @@ def local(text: str | None) -> str:
 def count(number: int, one: str, many: str | None = None) -> str:
     """`1 note`, `3 notes`."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def unsent(number: int, folder: Path) -> str:
+    """That so many mails could not be sent, and where their drafts are."""
+    return f"{count(number, 'draft')} of mails that could not be sent {'is' if number == 1 else 'are'} kept in {shown(str(folder), 1000)}"
 
 
 def table(

@@ -73,6 +73,8 @@ def extract(
     )
     session.result(done.document, lambda: _tell(done, to_stderr=stdout is not None))
     console.problems(done.errors)
+    if done.unsent:
+        session.note(console.unsent(done.unsent, session.state.unsent))
     return done.exit_code
 
 
@@ -82,7 +84,7 @@ def _mailing(session: Session, addresses: list[str]) -> Mailing:
     from backup_tool.exporters.email import address
 
     to = {one.addr_spec: one for one in map(address, addresses)}
-    return Mailing(list(to.values()), find_mailbox(session.settings, os.environ, session.state.unsent))
+    return Mailing(list(to.values()), find_mailbox(session.settings, os.environ, session.state))
 
 
 def _tell(done: Restored, *, to_stderr: bool) -> None:

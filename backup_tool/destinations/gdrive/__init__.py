@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backup_tool.destinations.gdrive.faults import NO_STORAGE, Who
+from backup_tool.destinations.gdrive.faults import NO_STORAGE, Who, who_of
 from backup_tool.errors import SignInNeeded, UsageError
 from backup_tool.names import shown
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from backup_tool.config import DestinationSpec
     from backup_tool.destinations.gdrive.destination import GoogleDriveDestination
     from backup_tool.destinations.gdrive.pacing import Pacer
-    from backup_tool.destinations.gdrive.signin import Keeper, SignIn
+    from backup_tool.destinations.gdrive.signin import Keeper, Kept, SignIn
     from backup_tool.destinations.http import HttpClient
     from backup_tool.destinations.limits import UploadLimit
     from backup_tool.destinations.retry import Patience
@@ -47,7 +47,7 @@ def open_drive(
     from backup_tool.destinations.gdrive.transport import API, TOKENS, Transport, client_for
 
     refuse_path(spec)
-    who = Who(spec.label, spec.name)
+    who = who_of(spec)
     sign_in = sign_in_of(spec, home, who, lambda: client_for(TOKENS, who.label))
     transport = Transport(client_for(API, who.label, limit), sign_in)
     drive = Drive(transport, who, shared_drive=spec.options.get("shared_drive"), patience=patience, pacer=pacer)
@@ -74,6 +74,13 @@ def sign_in_of(spec: DestinationSpec, home: Path | None, who: Who, client: Calla
         return ServiceAccount(client(), key_file, options.get("subject"), scope, who)
     lock = None if home is None else home / "sign-in.lock"
     return PersonSignIn(client(), keeper_of(spec, home, who), lock, who)
+
+
+def signed_in(spec: DestinationSpec, home: Path) -> Kept | None:
+    """The sign-in of a person that is kept for a destination; None where there is none. Raises as keepers do."""
+    from backup_tool.destinations.gdrive.signin import kept_in
+
+    return None if "service_account" in spec.options else kept_in(keeper_of(spec, home, who_of(spec)))
 
 
 def keeper_of(spec: DestinationSpec, home: Path | None, who: Who) -> Keeper:

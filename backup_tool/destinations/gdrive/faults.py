@@ -12,11 +12,14 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from backup_tool.destinations.http import retry_after
 from backup_tool.errors import BackupError, NoSpace, ObjectMissing, SignInNeeded, Unreachable
 from backup_tool.names import shown
+
+if TYPE_CHECKING:
+    from backup_tool.config import DestinationSpec
 
 LONGEST_WAIT = 600.0
 AGAIN = "see that the network is well, then run it again: what has arrived is not sent twice"
@@ -25,8 +28,10 @@ NO_STORAGE = (
     "a service account owns no storage: name a shared drive that it may write to (shared_drive), or a person that it acts for (subject), "
     "or sign in as yourself with: backup login"
 )
-_BUSY = {"rateLimitExceeded", "userRateLimitExceeded"}
-_NO_MORE_TODAY = {"dailyLimitExceeded", "quotaExceeded", "downloadQuotaExceeded", "uploadLimitExceeded"}
+BUSY = {"rateLimitExceeded", "userRateLimitExceeded"}
+NO_MORE_TODAY = {"dailyLimitExceeded", "quotaExceeded", "downloadQuotaExceeded", "uploadLimitExceeded"}
+SCOPE_MISSING = {"ACCESS_TOKEN_SCOPE_INSUFFICIENT", "insufficientPermissions", "insufficientScopes"}
+SWITCHED_OFF = {"accessNotConfigured", "SERVICE_DISABLED"}
 _FULL = {
     "storageQuotaExceeded": ("is full", "make room or buy more, and empty the trash: https://drive.google.com/settings/storage"),
     "teamDriveFileLimitExceeded": ("takes no more files in this shared drive", "remove some, or use another shared drive"),
@@ -56,15 +61,15 @@ class Stale(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Who:
-    """What errors call the place, and what is typed to sign in to it."""
+    """What errors call the place, and the command that signs in to it."""
 
     label: str
-    name: str
+    login: str
 
-    @property
-    def login(self) -> str:
-        """The command that signs in."""
-        return f"backup login {shlex.quote(shown(self.name))}"
+
+def who_of(spec: DestinationSpec) -> Who:
+    """Of a destination."""
+    return Who(spec.label, f"backup login {shlex.quote(shown(spec.name))}")
 
 
 def told(status: int, headers: Mapping[str, str], body: bytes, who: Who) -> BackupError:
@@ -72,7 +77,7 @@ def told(status: int, headers: Mapping[str, str], body: bytes, who: Who) -> Back
     reasons, message = read_error(body)
     if status == 404:
         return ObjectMissing(f"{who.label} has no such file")
-    if status in (408, 429) or status >= 500 or (status == 403 and reasons & _BUSY):
+    if status in (408, 429) or status >= 500 or (status == 403 and reasons & BUSY):
         return _busy(status, reasons, headers, who)
     if status == 401:
         return SignInNeeded(f"{who.label}: Google does not accept the sign-in any more", f"sign in again: {who.login}")
@@ -82,7 +87,7 @@ def told(status: int, headers: Mapping[str, str], body: bytes, who: Who) -> Back
 
 
 def _busy(status: int, reasons: set[str], headers: Mapping[str, str], who: Who) -> Unreachable:
-    error = RateLimited if reasons & _BUSY or status == 429 else Unreachable
+    error = RateLimited if reasons & BUSY or status == 429 else Unreachable
     busy = error(f"{who.label}: Google Drive is busy ({status})", AGAIN)
     asked = retry_after({name.title(): value for name, value in headers.items()})
     busy.retry_after = None if asked is None else min(asked, LONGEST_WAIT)
@@ -100,22 +105,27 @@ def day_is_over(who: Who) -> NoSpace:
 
 
 def _forbidden(reasons: set[str], message: str, who: Who) -> BackupError:
-    if reasons & _NO_MORE_TODAY:
+    if reasons & NO_MORE_TODAY:
         return NoSpace(f"{who.label}: the limit of Google Drive for one day is reached", TOMORROW)
     if "storageQuotaExceeded" in reasons and "service account" in message.lower():
         return NoSpace(f"{who.label}: a service account cannot store anything of its own", NO_STORAGE)
-    if reasons & {"ACCESS_TOKEN_SCOPE_INSUFFICIENT", "insufficientPermissions", "insufficientScopes"}:
+    if reasons & SCOPE_MISSING:
         hint = f"sign in again and leave the box for Google Drive ticked: {who.login}"
         return SignInNeeded(f"{who.label}: the sign-in does not allow that", hint)
-    if reasons & {"accessNotConfigured", "SERVICE_DISABLED"}:
-        project = re.search(r"\bproject[ =](\d{6,20})\b", message)
-        page = "https://console.cloud.google.com/apis/library/drive.googleapis.com" + (f"?project={project[1]}" if project else "")
-        return BackupError(f"{who.label}: the Google Drive API is switched off for your client", f"switch it on, wait a minute: {page}")
+    if reasons & SWITCHED_OFF:
+        return switched_off(who, "Google Drive", "drive", message)
     for table, kind in ((_FULL, NoSpace), (_REFUSED, BackupError)):
         for reason in sorted(reasons & table.keys()):
             what, hint = table[reason]
             return kind(f"{who.label}: Google Drive {what}", hint)
     return BackupError(f"{who.label}: Google Drive does not allow that", "see whose folder it is, and what this account may do there")
+
+
+def switched_off(who: Who, what: str, api: str, message: str) -> BackupError:
+    """The error for an API that was never enabled; `message` is what Google says of it."""
+    project = re.search(r"\bproject[ =](\d{6,20})\b", message)
+    page = f"https://console.cloud.google.com/apis/library/{api}.googleapis.com" + (f"?project={project[1]}" if project else "")
+    return BackupError(f"{who.label}: the {what} API is switched off for your client", f"switch it on, wait a minute: {page}")
 
 
 def read_error(body: bytes) -> tuple[set[str], str]:

@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import msgspec
@@ -27,7 +27,7 @@ from backup_tool.config import DestinationSpec
 from backup_tool.destinations.base import Person
 from backup_tool.destinations.gdrive import DEFAULT_SCOPE, keeper_of, refuse_path, sign_in_of
 from backup_tool.destinations.gdrive.api import About, Drive
-from backup_tool.destinations.gdrive.faults import Who
+from backup_tool.destinations.gdrive.faults import Who, who_of
 from backup_tool.destinations.gdrive.signin import (
     SCOPE,
     Kept,
@@ -35,6 +35,7 @@ from backup_tool.destinations.gdrive.signin import (
     SignIn,
     access_token,
     ask_tokens,
+    kept_in,
     locked,
 )
 from backup_tool.destinations.gdrive.transport import API, TOKENS, Transport, client_for
@@ -75,16 +76,16 @@ def sign_in(spec: DestinationSpec, home: Path, person: Person) -> None:
     is kept all the same.
     """
     refuse_path(spec)
-    who = Who(spec.label, spec.name)
+    who = who_of(spec)
     if "service_account" in spec.options:
         about = _account(spec, sign_in_of(spec, home, who, lambda: client_for(TOKENS, who.label)), who)
         person.tell(f"the key of {shown(about.account)} works: a service account needs no sign-in")
         return
     keeper = keeper_of(spec, home, who)
-    old = _old(keeper.load())
-    client = _client(spec, old, who)
-    with closing(client_for(TOKENS, who.label)) as http:
-        kept = _granted(http, spec, client, person, who)
+    old = kept_in(keeper)
+    client = client_of(spec.options.get("client"), old, who)
+    wish = Wish(SCOPE.format(spec.options.get("scope", DEFAULT_SCOPE)), "Google Drive", "stored", spec.options.get("mode", "browser"))
+    kept = granted(wish, client, person, who)
     if old is not None and client.project != old.client_id.partition("-")[0]:
         person.tell(f"this is a client of another Google project than before: it does not see what the earlier one stored ({GUIDE})")
     with locked(home / "sign-in.lock"):
@@ -98,15 +99,8 @@ def sign_in(spec: DestinationSpec, home: Path, person: Person) -> None:
     person.tell(f"signed in as {shown(kept.account)}")
 
 
-def _old(data: bytes | None) -> Kept | None:
-    try:
-        return None if data is None else msgspec.json.decode(data, type=Kept)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
-
-def _client(spec: DestinationSpec, old: Kept | None, who: Who) -> Client:
-    file = spec.options.get("client")
+def client_of(file: Path | None, old: Kept | None, who: Who) -> Client:
+    """The client in a file, else that of the sign-in of before. Raises UsageError where there is neither, and as `read_client`."""
     if file is not None:
         return read_client(file)
     if old is None:
@@ -134,18 +128,33 @@ def read_client(file: Path) -> Client:
     return Client(*map(str, texts))
 
 
-def _granted(http: HttpClient, spec: DestinationSpec, client: Client, person: Person, who: Who) -> Kept:
-    """Have it granted, once more where the box for Drive was left unticked."""
-    scope = SCOPE.format(spec.options.get("scope", DEFAULT_SCOPE))
+class Wish(NamedTuple):
+    """What is asked for: a scope, whose box `what` is, without which nothing can be `done`; one of MODES; the address that is to be the
+    account's, "" for any."""
+
+    scope: str
+    what: str
+    done: str
+    mode: str
+    account: str = ""
+
+
+def granted(wish: Wish, client: Client, person: Person, who: Who) -> Kept:
+    """Have it granted, once more where the box was left unticked. Raises SignInNeeded."""
+    with closing(client_for(TOKENS, who.label)) as http:
+        return _granted(http, wish, client, person, who)
+
+
+def _granted(http: HttpClient, wish: Wish, client: Client, person: Person, who: Who) -> Kept:
     ways: Mapping[str, Callable[..., dict[str, Any]]] = {"browser": _by_browser, "paste": _by_paste, "device": _by_device}
-    way = ways[spec.options.get("mode", "browser")]
+    way = ways[wish.mode]
     for last in (False, True):
-        answer = way(http, client, scope, person, who)
-        if scope in str(answer.get("scope", "")).split():
-            return _kept(answer, client, scope, who)
+        answer = way(http, client, wish, person, who)
+        if wish.scope in str(answer.get("scope", "")).split():
+            return _kept(answer, client, wish.scope, who)
         if not last:
-            person.tell("the box for Google Drive was not ticked: without it nothing can be stored; once more, with the box ticked")
-    raise SignInNeeded(f"{who.label}: the box for Google Drive was not ticked", f"sign in again and tick it: {who.login}")
+            person.tell(f"the box for {wish.what} was not ticked: without it nothing can be {wish.done}; once more, with the box ticked")
+    raise SignInNeeded(f"{who.label}: the box for {wish.what} was not ticked", f"sign in again and tick it: {who.login}")
 
 
 def _kept(answer: Mapping[str, Any], client: Client, scope: str, who: Who) -> Kept:
@@ -174,16 +183,15 @@ def _account(spec: DestinationSpec, signed_in: SignIn, who: Who) -> About:
 class _Asked:
     """One request for consent: what is sent along, and what has to come back."""
 
-    def __init__(self, client: Client, scope: str, redirect: str) -> None:
+    def __init__(self, client: Client, wish: Wish, redirect: str) -> None:
         self._client, self._redirect = client, redirect
         self.state, self._verifier = secrets.token_urlsafe(32), secrets.token_urlsafe(64)
         challenge = base64.urlsafe_b64encode(hashlib.sha256(self._verifier.encode()).digest()).rstrip(b"=").decode()
-        self.url = f"{AUTHORIZE}?" + urlencode(
-            {
-                "client_id": client.id, "redirect_uri": redirect, "response_type": "code", "scope": scope, "state": self.state,
-                "code_challenge": challenge, "code_challenge_method": "S256", "access_type": "offline", "prompt": "consent",
-            }
-        )  # fmt: skip
+        asked = {
+            "client_id": client.id, "redirect_uri": redirect, "response_type": "code", "scope": wish.scope, "state": self.state,
+            "code_challenge": challenge, "code_challenge_method": "S256", "access_type": "offline", "prompt": "consent",
+        }  # fmt: skip
+        self.url = f"{AUTHORIZE}?" + urlencode(asked | ({"login_hint": wish.account} if wish.account else {}))
 
     def is_answer(self, query: str) -> bool:
         """Whether this comes from the page that was opened."""
@@ -219,9 +227,9 @@ def _refused(refusal: Refused, who: Who) -> BackupError:
     return SignInNeeded(f"{who.label}: Google refused the sign-in ({shown(refusal.code, 40)})", f"sign in again: {who.login}")
 
 
-def _by_browser(http: HttpClient, client: Client, scope: str, person: Person, who: Who) -> dict[str, Any]:
+def _by_browser(http: HttpClient, client: Client, wish: Wish, person: Person, who: Who) -> dict[str, Any]:
     with _Listener.listening() as listener:
-        asked = listener.asked = _Asked(client, scope, f"http://127.0.0.1:{listener.server_port}/")
+        asked = listener.asked = _Asked(client, wish, f"http://127.0.0.1:{listener.server_port}/")
         person.tell(f"open this page in a browser of this machine and allow access: {asked.url}")
         person.open(asked.url)
         if not listener.done.wait(PERSON_SECONDS):
@@ -278,8 +286,8 @@ class _Redirected(BaseHTTPRequestHandler):
         """What comes in holds a secret."""
 
 
-def _by_paste(http: HttpClient, client: Client, scope: str, person: Person, who: Who) -> dict[str, Any]:
-    asked = _Asked(client, scope, _PASTE)
+def _by_paste(http: HttpClient, client: Client, wish: Wish, person: Person, who: Who) -> dict[str, Any]:
+    asked = _Asked(client, wish, _PASTE)
     person.tell(f"open this page in any browser and allow access: {asked.url}")
     person.tell("the browser then says that it cannot reach a page at 127.0.0.1: copy that page's address from the address bar")
     for _ in range(_MOST_TRIES):
@@ -290,9 +298,9 @@ def _by_paste(http: HttpClient, client: Client, scope: str, person: Person, who:
     raise SignInNeeded(f"{who.label}: that was not the address of this sign-in", f"begin again: {who.login} --paste")
 
 
-def _by_device(http: HttpClient, client: Client, scope: str, person: Person, who: Who) -> dict[str, Any]:
+def _by_device(http: HttpClient, client: Client, wish: Wish, person: Person, who: Who) -> dict[str, Any]:
     try:
-        answer = Patience().run(lambda: ask_tokens(http, "device/code", {"client_id": client.id, "scope": scope}))
+        answer = Patience().run(lambda: ask_tokens(http, "device/code", {"client_id": client.id, "scope": wish.scope}))
     except Refused as refusal:
         if refusal.code in _NO_CLIENT:
             hint = f'make one of the type "TVs and Limited Input devices", and download its file: {who.login} --client FILE --device'

@@ -122,6 +122,15 @@ def _keyring_errors() -> Iterator[None]:
         raise BackupError(f"the keyring cannot be used: {type(error).__name__}", hint) from None
 
 
+def kept_in(keeper: Keeper) -> Kept | None:
+    """The sign-in that is kept; None where there is none that can be read. Raises as keepers do."""
+    data = keeper.load()
+    try:
+        return None if data is None else msgspec.json.decode(data, type=Kept)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
 def read_private(path: Path) -> bytes:
     """A small file that only its owner may read. Raises UsageError."""
     try:

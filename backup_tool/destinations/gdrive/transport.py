@@ -39,11 +39,11 @@ class Transport:
     `close` is the sign-in's end, too.
     """
 
-    def __init__(self, client: HttpClient, sign_in: SignIn) -> None:
+    def __init__(self, client: HttpClient, sign_in: SignIn, host: str = API) -> None:
         self.client = client
         self.dated: Callable[[str], None] = lambda date: None
         """Is told the header Date of every answer."""
-        self._sign_in = sign_in
+        self._sign_in, self._host = sign_in, host
 
     def close(self) -> None:
         """End all connections, those in use too."""
@@ -78,7 +78,7 @@ class Transport:
         self, uri: str, method: str, body: BinaryIO | None, size: int, headers: Mapping[str, str], token: str, moved: int
     ) -> tuple[httplib2.Response, bytes]:
         asked = {name: value for name, value in headers.items() if name.lower() not in _OWN} | {"Authorization": f"Bearer {token}"}
-        path = path_of(uri)
+        path = path_of(uri, self._host)
         with self.client.request(method, path, expected=_ANY, headers=asked, body=body, size=size, moved=moved, redirects=False) as reply:
             head = httplib2.Response({**{name.lower(): value for name, value in reply.headers.items()}, "status": str(reply.status)})
             content = b"" if reply.complete else reply.read(MAX_ANSWER)
@@ -86,10 +86,10 @@ class Transport:
         return head, content
 
 
-def path_of(uri: str) -> str:
-    """The path and query of an address at Google's API. Raises BackupError for any other place: the token goes nowhere else."""
+def path_of(uri: str, host: str = API) -> str:
+    """The path and query of an address at that host of Google's. Raises BackupError for any other place: the token goes nowhere else."""
     parts = urlsplit(uri)
-    if parts.scheme != "https" or parts.netloc not in (API, f"{API}:443"):
+    if parts.scheme != "https" or parts.netloc not in (host, f"{host}:443"):
         hint = "run it again; if it stays so, something stands between you and Google"
-        raise BackupError("Google Drive sends us to another server", hint)
+        raise BackupError("Google sends us to another server", hint)
     return parts.path.lstrip("/") + (f"?{parts.query}" if parts.query else "")

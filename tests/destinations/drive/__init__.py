@@ -1,9 +1,10 @@
 """A Google Drive of our own for tests: no account, no network, but Google's protocol.
 
-It stands in for `www.googleapis.com` (Drive v3), `oauth2.googleapis.com`, `accounts.google.com` and `iamcredentials.googleapis.com` behind
-the TLS proxy, so that programs under test run as they are. What it must answer is taken from Google's documentation and from reports of
-peers; every request and every answer is checked against the discovery document that Google publishes, and departures fail the test
-(`violations`). It is not Google: where Google is silent, the choice is written beside the code, and the live test tells.
+It stands in for `www.googleapis.com` (Drive v3), `gmail.googleapis.com` (Gmail v1, sending only), `oauth2.googleapis.com`,
+`accounts.google.com` and `iamcredentials.googleapis.com` behind the TLS proxy, so that programs under test run as they are. What it must
+answer is taken from Google's documentation and from reports of peers; every request and every answer is checked against the discovery
+documents that Google publishes, and departures fail the test (`violations`). It is not Google: where Google is silent, the choice is
+written beside the code, and the live test tells.
 
     with google(tmp_path) as drive:
         anna, client = drive.person(), drive.client()
@@ -30,11 +31,24 @@ from urllib.parse import urlsplit
 from tests.destinations import tls_proxy
 from tests.destinations.drive.api import DriveApi
 from tests.destinations.drive.errors import failure
+from tests.destinations.drive.gmail import Gmail
 from tests.destinations.drive.oauth import OAuth
-from tests.destinations.drive.world import DRIVE, DRIVE_APPDATA, DRIVE_FILE, DRIVE_READONLY, Consent, World
+from tests.destinations.drive.world import DRIVE, DRIVE_APPDATA, DRIVE_FILE, DRIVE_READONLY, GMAIL_SEND, Consent, World
 from tests.destinations.tls_proxy import Fault, Request, Response
 
-__all__ = ["DRIVE", "DRIVE_APPDATA", "DRIVE_FILE", "DRIVE_READONLY", "MISHAPS", "Consent", "Fault", "Google", "failure", "google"]
+__all__ = [
+    "DRIVE",
+    "DRIVE_APPDATA",
+    "DRIVE_FILE",
+    "DRIVE_READONLY",
+    "GMAIL_SEND",
+    "MISHAPS",
+    "Consent",
+    "Fault",
+    "Google",
+    "failure",
+    "google",
+]
 
 
 MISHAPS = (
@@ -59,6 +73,7 @@ class Google(World):
 
     proxy: tls_proxy.Proxy
     oauth: OAuth
+    gmail: Gmail
 
     def environment(self) -> dict[str, str]:
         """What an unmodified program needs to meet this Google, and a browser whose person does what `consent` says."""
@@ -74,16 +89,21 @@ class Google(World):
 
 
 class _Www:
-    """www.googleapis.com: Drive, and a place to ask about tokens."""
+    """www.googleapis.com: Drive, a place to ask about tokens, and the address of old for uploads to Gmail."""
 
-    def __init__(self, world: World) -> None:
-        self.drive, self.oauth = DriveApi(world), OAuth(world)
+    def __init__(self, world: Google) -> None:
+        self.drive, self.oauth, self.gmail = DriveApi(world), OAuth(world), world.gmail
+
+    def service(self, request: Request) -> tls_proxy.Service:
+        if request.path.startswith("/upload/gmail/"):
+            return self.gmail
+        return self.oauth if request.path.startswith("/oauth2/") else self.drive
 
     def label(self, request: Request) -> str:
-        return (self.oauth if request.path.startswith("/oauth2/") else self.drive).label(request)
+        return self.service(request).label(request)
 
     def answer(self, request: Request) -> Response:
-        return (self.oauth if request.path.startswith("/oauth2/") else self.drive).answer(request)
+        return self.service(request).answer(request)
 
 
 @contextlib.contextmanager
@@ -92,8 +112,10 @@ def google(folder: Path) -> Iterator[Google]:
     folder.mkdir(parents=True, exist_ok=True)
     world = Google(folder)
     oauth = world.oauth = OAuth(world)
+    world.gmail = Gmail(world)
     services: dict[str, tls_proxy.Service] = {
         "www.googleapis.com": _Www(world),
+        "gmail.googleapis.com": world.gmail,
         "oauth2.googleapis.com": oauth,
         "accounts.google.com": oauth,
         "iamcredentials.googleapis.com": oauth,

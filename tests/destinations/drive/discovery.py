@@ -22,7 +22,7 @@ READ_ONLY_ON_UPDATE = {"parents", "id"}
 
 @dataclass(frozen=True)
 class Method:
-    """One method of the API. `media`: its media may be uploaded."""
+    """One method of the API. `media`: its media may be uploaded, `largest` bytes of it (0: not said)."""
 
     id: str
     http: str
@@ -32,6 +32,7 @@ class Method:
     body: str | None
     answer: str | None
     media: bool
+    largest: int = 0
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Discovery:
     def __init__(self, document: Mapping[str, Any]) -> None:
         self.schemas: Mapping[str, Mapping[str, Any]] = document["schemas"]
         self.globals: Mapping[str, Mapping[str, Any]] = document["parameters"]
-        self.methods = [_method(entry) for resource in document["resources"].values() for entry in resource["methods"].values()]
+        self.methods = [_method(entry) for entry in _entries(document["resources"])]
         self._selections: dict[tuple[str, str], Selection] = {}
         # files/trash and files/generateIds before files/{fileId}
         self.methods.sort(key=lambda method: method.pattern.groups)
@@ -168,6 +169,13 @@ class Discovery:
         return selection
 
 
+def _entries(resources: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The methods of all resources, those of resources inside them too."""
+    for resource in resources.values():
+        yield from resource.get("methods", {}).values()
+        yield from _entries(resource.get("resources", {}))
+
+
 def _method(entry: Mapping[str, Any]) -> Method:
     path = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/:]+)", re.escape(entry["path"]))
     return Method(
@@ -179,6 +187,7 @@ def _method(entry: Mapping[str, Any]) -> Method:
         entry.get("request", {}).get("$ref"),
         entry.get("response", {}).get("$ref"),
         "mediaUpload" in entry,
+        int(entry.get("mediaUpload", {}).get("maxSize", 0)),
     )
 
 
@@ -262,11 +271,20 @@ def _merged(first: Selection, second: Selection) -> Selection:
     return Selection(names={**first.names, **second.names})
 
 
-@functools.cache
 def drive_v3() -> Discovery:
-    """The document of the installed client library."""
+    """The document of Drive that the installed client library has."""
+    return _document("drive.v3")
+
+
+def gmail_v1() -> Discovery:
+    """That of Gmail."""
+    return _document("gmail.v1")
+
+
+@functools.cache
+def _document(name: str) -> Discovery:
     spec = importlib.util.find_spec("googleapiclient")
     assert spec is not None
     assert spec.origin is not None
-    file = Path(spec.origin).parent / "discovery_cache/documents/drive.v3.json"
+    file = Path(spec.origin).parent / "discovery_cache/documents" / f"{name}.json"
     return Discovery(json.loads(file.read_bytes()))

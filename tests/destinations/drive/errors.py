@@ -97,30 +97,30 @@ def unauthenticated() -> ApiError:
     )  # fmt: skip
 
 
-def scope_missing(method: str) -> ApiError:
+def scope_missing(method: str, service: str = "drive") -> ApiError:
     """The token's scopes do not reach for this method: the person left the box unticked."""
     info = {
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
         "reason": "ACCESS_TOKEN_SCOPE_INSUFFICIENT",
         "domain": "googleapis.com",
-        "metadata": {"service": "drive.googleapis.com", "method": method},
+        "metadata": {"service": f"{service}.googleapis.com", "method": method},
     }
     message = "Request had insufficient authentication scopes."
     return ApiError(403, "insufficientPermissions", message, status="PERMISSION_DENIED", details=[info])
 
 
-def api_disabled(project: str) -> ApiError:
-    """The Drive API is switched off in the client's project."""
-    link = f"https://console.developers.google.com/apis/api/drive.googleapis.com/overview?project={project}"
+def api_disabled(project: str, service: str = "drive", name: str = "Google Drive") -> ApiError:
+    """The API is switched off in the client's project."""
+    link = f"https://console.developers.google.com/apis/api/{service}.googleapis.com/overview?project={project}"
     message = (
-        f"Google Drive API has not been used in project {project} before or it is disabled. Enable it by visiting {link} then retry. "
+        f"{name} API has not been used in project {project} before or it is disabled. Enable it by visiting {link} then retry. "
         "If you enabled this API recently, wait a few minutes for the action to propagate to our systems and retry."
     )
     info = {
         "@type": "type.googleapis.com/google.rpc.ErrorInfo",
         "reason": "SERVICE_DISABLED",
         "domain": "googleapis.com",
-        "metadata": {"service": "drive.googleapis.com", "consumer": f"projects/{project}"},
+        "metadata": {"service": f"{service}.googleapis.com", "consumer": f"projects/{project}"},
     }
     return ApiError(403, "accessNotConfigured", message, status="PERMISSION_DENIED", details=[info])
 

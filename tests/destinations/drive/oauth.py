@@ -96,6 +96,7 @@ class OAuth:
             return _page(401, "Error 401: invalid_client. The OAuth client was not found.")
         if fault := self.wrong_request(client, asked):
             return _page(400, fault)
+        self.world.asked_for.append(dict(asked))
         redirect, state = asked["redirect_uri"], {"state": asked["state"]} if "state" in asked else {}
         consent = self.world.consent
         if consent is None:

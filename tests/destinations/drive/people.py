@@ -45,6 +45,7 @@ class Client:
     testing: bool = False
     """The project was left in "Testing": refresh tokens die after seven days."""
     api_enabled: bool = True
+    gmail_enabled: bool = True
     deleted: bool = False
     id: str = ""
 

@@ -32,6 +32,7 @@ DRIVE_FILE = "https://www.googleapis.com/auth/drive.file"
 DRIVE_APPDATA = "https://www.googleapis.com/auth/drive.appdata"
 DRIVE = "https://www.googleapis.com/auth/drive"
 DRIVE_READONLY = "https://www.googleapis.com/auth/drive.readonly"
+GMAIL_SEND = "https://www.googleapis.com/auth/gmail.send"
 
 
 @dataclass
@@ -172,6 +173,8 @@ class World:
         self.consent: Consent | None = None
         self.refuse_tokens: tuple[int, dict[str, str]] | None = None
         """What the token endpoint answers instead of tokens: (status, body), such as (400, {"error": "admin_policy_enforced"})."""
+        self.asked_for: list[dict[str, str]] = []
+        """What programs asked of people's browsers, by its parameters."""
         self.calls: list[Call] = []
         self.violations: list[str] = []
         """Every departure from Google's discovery document or from the protocol, by a client or by this server."""
