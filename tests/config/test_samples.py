@@ -81,7 +81,7 @@ def test_each_alternative_in_the_full_sample_is_right(what: str, text: str) -> N
 def test_every_kind_of_destination_is_in_the_full_sample() -> None:
     """Each type of destination can be seen in full.toml."""
     assert {table["type"] for table in tomllib.loads(everything())["destinations"].values()} == set(DESTINATION_KEYS)
-    assert len(list(one_at_a_time())) == 15
+    assert len(list(one_at_a_time())) == 18
 
 
 def cron_lines() -> list[str]:

@@ -79,6 +79,7 @@ def test_a_note_arrives_as_something_that_everybody_can_play(album: Album, here:
     zoe = album.made["zoe"]
     document = ended.json
     [sent] = document.pop("mails")
+    assert document.pop("unsent") == 0
     assert sent == {"to": [ANNA], "refused": [], "notes": [album.ids["zoe"]], "bytes": len(mail.content), "draft": None}
     assert document == {"notes": 1, "bytes": len(zoe.data), "files": [], "errors": []}
     assert not list((here.folder / "state").rglob("*.eml"))
@@ -199,6 +200,46 @@ def test_a_mail_that_cannot_be_sent_is_kept_and_its_place_is_told(
     assert MAIL_PASSWORD not in ended.told + ended.out.decode()
 
 
+def test_a_draft_goes_when_its_notes_have_arrived(album: Album, here: World) -> None:
+    """What could not be sent is kept until everybody has every note of it, in whatever mails; until then it is said how many wait."""
+    zoe, ben = album.ids["zoe"], album.ids["ben"]
+    unsent = here.folder / "state/unsent"
+    with post(here) as server:
+        server.answers["DATA"] = ["554 this looks like spam"]
+        here.backup("extract", zoe, ben, "--email", ANNA, "--email", BEN, code=1, env=trusting(server))
+        [draft] = unsent.iterdir()
+        ended = here.backup("extract", zoe, ben, "--email", ANNA, "--json", env=trusting(server))
+        assert ended.json["unsent"] == 1
+        assert ended.told == f"1 draft of mails that could not be sent is kept in {unsent}\n"
+        assert here.backup("email", "test", "--json", env=trusting(server)).json["unsent"] == 1
+        here.backup("extract", zoe, "--email", BEN, env=trusting(server))
+        assert draft.exists()
+        assert here.backup("extract", ben, "--email", BEN, "--json", env=trusting(server)).json["unsent"] == 0
+    assert list(unsent.iterdir()) == []
+
+
+def test_the_draft_of_a_refused_one_goes_when_he_has_it(album: Album, here: World) -> None:
+    """A draft for one of several receivers is his: it goes when he is served, not before."""
+    with post(here, answers={BEN: ["550 no such user here"]}) as server:
+        words = ("extract", album.ids["zoe"], "--email", ANNA, "--email", BEN)
+        [sent] = here.backup(*words, "--json", code=3, env=trusting(server)).json["mails"]
+        here.backup(*words[:4], env=trusting(server))
+        assert Path(sent["draft"]).exists()
+        here.backup(*words, env=trusting(server))
+    assert not Path(sent["draft"]).exists()
+
+
+def test_a_draft_that_somebody_worked_on_stays(album: Album, here: World) -> None:
+    """What a person has written into a draft is never removed, nor is a file of his own in its place."""
+    with post(here) as server:
+        server.answers["DATA"] = ["554 this looks like spam"]
+        here.backup("extract", album.ids["zoe"], "--email", ANNA, code=1, env=trusting(server))
+        [draft] = (here.folder / "state/unsent").iterdir()
+        draft.write_bytes(draft.read_bytes() + b"Dear Anna\r\n")
+        here.backup("extract", album.ids["zoe"], "--email", ANNA, env=trusting(server))
+    assert draft.read_bytes().endswith(b"Dear Anna\r\n")
+
+
 def test_a_failure_half_way_tells_what_was_sent(new_world: NewWorld, tmp_path: Path) -> None:
     """Of two mails the first arrived: it is told, the second is kept as a draft, and the exit code is that of what went wrong."""
     world = new_world(tmp_path / "machine")
@@ -224,7 +265,7 @@ def test_a_test_mail_shows_that_the_settings_are_right(here: World) -> None:
         assert told == f"sent a test mail to me@example.org by localhost, port {server.port}, starttls; a mail may have 12.0 MB\n"
         ended = here.backup("email", "test", "--to", ANNA, "--json", env=trusting(server))
         trial = {"to": ANNA, "host": "localhost", "port": server.port, "security": "starttls", "max_size": 12_000_000}
-        assert ended.json == trial
+        assert ended.json == trial | {"via": "smtp", "unsent": 0}
         assert [mail.to for mail in server.mails] == [["me@example.org"], [ANNA]]
         server.answers[ANNA] = ["550 no such user"]
         assert "refused anna@example.org: 550 no such user" in here.backup("email", "test", "--to", ANNA, code=1, env=trusting(server)).told
