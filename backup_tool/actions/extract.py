@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -16,7 +19,7 @@ from backup_tool.actions.restored import Restored, RestoredFile
 from backup_tool.audio.convert import Format, known_format
 from backup_tool.catalog import Entry, time_ns
 from backup_tool.config import MAIL_SIZE
-from backup_tool.errors import BackupError, UsageError
+from backup_tool.errors import BackupError, NoSpace, UsageError
 from backup_tool.exporters.folder import TargetFolder, Written
 from backup_tool.exporters.naming import RestoredNames
 from backup_tool.exporters.words import origin, tags_of
@@ -71,6 +74,9 @@ def extract(
     if eml is not None and str(eml) == "-":
         assert stdout is not None
         _stream_draft(archive, items, mail_format, stdout, mail_size, done)
+    elif eml is not None and _is_stream(eml):
+        with _opened(eml) as stream:
+            _stream_draft(archive, items, mail_format, stream, mail_size, done, str(eml))
     elif eml is not None:
         _write_drafts(archive, items, eml, mail_format, overwrite, mail_size, done)
     if mailing is not None:
@@ -103,6 +109,10 @@ def _write_files(archive: Archive, items: Sequence[Entry], to: str | None, forma
     names = RestoredNames(items, suffix=None if format is None else f".{format}")
     for item in items:
         path = Path(to) if to else Path(names.of(item)[1])
+        if to and _is_stream(path):
+            with _opened(path) as stream:
+                _write_stream(archive, item, format, stream, done, str(path))
+            continue
         if to and to.endswith(("/", os.sep)) and not path.is_dir():
             raise UsageError(f"there is no folder {shown(to)}", "make it first, or leave out the slash")
         _write_file(archive, item, path / names.of(item)[1] if path.is_dir() else path, format, overwrite, done)
@@ -123,7 +133,7 @@ def _write_file(archive: Archive, item: Entry, path: Path, format: Format | None
         done.left_out(Problem(str(path), reason), 3)
 
 
-def _write_stream(archive: Archive, item: Entry, format: Format | None, stdout: BinaryIO, done: Restored) -> None:
+def _write_stream(archive: Archive, item: Entry, format: Format | None, stdout: BinaryIO, done: Restored, path: str = "-") -> None:
     chunks = read_note(archive.repository, item)
     if format is None:
         _stream(chunks, stdout)
@@ -131,14 +141,46 @@ def _write_stream(archive: Archive, item: Entry, format: Format | None, stdout: 
         with made(_scratch, chunks, format, tags_of(item, comment=origin(item))) as (whole, copy, reason):
             _stream(pieces(copy or whole), stdout)
             if reason:
-                done.left_out(Problem("-", reason), 3)
-    _count(done, [item], "-")
+                done.left_out(Problem(path, reason), 3)
+    _count(done, [item], path)
 
 
 def _stream(chunks: Iterable[bytes], stdout: BinaryIO) -> None:
     for chunk in chunks:
         stdout.write(chunk)
     stdout.flush()
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether what is written to this path goes on: a device, or a pipe, which no file may take the place of.
+
+    Raises UsageError for one that is not there, and for a disk.
+    """
+    above = path.parent.resolve().as_posix()
+    of_system = above in ("/dev", "/proc") or above.startswith("/proc/")
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        if of_system:
+            raise UsageError(f"there is no device {shown(str(path))}", "name a file, or - for stdout") from None
+        return False
+    if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
+        what = "a disk" if stat.S_ISBLK(mode) else "a socket"
+        raise UsageError(f"{shown(str(path))} is {what}: no note is written there", "name a file, or - for stdout")
+    return stat.S_ISCHR(mode) or stat.S_ISFIFO(mode) or (of_system and not stat.S_ISDIR(mode))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A device or pipe, to write to. Raises NoSpace and BackupError."""
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_APPEND | getattr(os, "O_NOCTTY", 0)), "wb") as stream:
+            yield stream
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise NoSpace(f"no space left to write {shown(str(path))}", "write to another place") from error
+        reason = (error.strerror or str(error)).lower()
+        raise BackupError(f"{shown(str(path))} cannot be written: {reason}", "write to another place") from error
 
 
 def _scratch() -> SpooledTemporaryFile[bytes]:
@@ -163,15 +205,16 @@ def _write_drafts(
 
 
 def _stream_draft(
-    archive: Archive, items: Sequence[Entry], format: Format | None, stdout: BinaryIO, mail_size: int, done: Restored
+    archive: Archive, items: Sequence[Entry], format: Format | None, stdout: BinaryIO, mail_size: int, done: Restored, path: str = "-"
 ) -> None:
     from backup_tool.actions.mail import drafts
 
     for batch, data in drafts(archive, items, format, _scratch, mail_size, done):
         if batch.part:
-            raise UsageError("the notes need several mails, and stdout is one", "name a file: --eml notes.eml")
+            where = "stdout" if path == "-" else shown(path)
+            raise UsageError(f"the notes need several mails, and {where} is one", "name a file: --eml notes.eml")
         _stream((data,), stdout)
-        _count(done, [one.note for one in batch.attachments], "-")
+        _count(done, [one.note for one in batch.attachments], path)
 
 
 def _folder_of(path: Path) -> TargetFolder:

@@ -78,7 +78,8 @@ def find(archive: Archive, wanted: Wanted, text: str | None = None, id_prefix: s
 
 
 class ChatRow(msgspec.Struct):
-    """A chat of a source and what the archive holds of it: number of notes, bytes, seconds, first and last time sent."""
+    """A chat of a source and what the archive holds of it: number of notes, bytes, seconds, first and last time sent (of which perhaps only
+    the day is known)."""
 
     chat: str | None
     chat_id: str | None
@@ -88,6 +89,8 @@ class ChatRow(msgspec.Struct):
     duration: float = 0.0
     first: str | None = None
     last: str | None = None
+    first_is_day: bool = False
+    last_is_day: bool = False
 
 
 def chat_rows(entries: Iterable[Entry], chats: Iterable[Chat]) -> list[ChatRow]:
@@ -101,5 +104,7 @@ def chat_rows(entries: Iterable[Entry], chats: Iterable[Chat]) -> list[ChatRow]:
         row.bytes += item.size or 0
         row.duration = round(row.duration + (item.duration or 0.0), 3)
         if item.sent_at:
-            row.first, row.last = row.first or item.sent_at, item.sent_at
+            if row.first is None:
+                row.first, row.first_is_day = item.sent_at, item.known_by_day
+            row.last, row.last_is_day = item.sent_at, item.known_by_day
     return sorted(rows.values(), key=lambda row: (row.chat is None, (row.chat or "").casefold(), row.chat_id or "", row.source or ""))

@@ -63,6 +63,11 @@ class OriginalLayout:
         """True for a note whose name belongs to another one now."""
         return self._is_second(_spot(item), item)
 
+    def is_renamed(self, item: Entry) -> bool:
+        """True for a note whose own name, or a folder's in it, disks and phones could not hold: it has another here."""
+        own = item.original_path or ""
+        return "/".join(_parts(own)) != own
+
     def _is_second(self, spot: _Spot, item: Entry) -> bool:
         return bool(self._first) and spot.source not in self._apart and self._first.get(spot.key, item.id) != item.id
 

@@ -52,9 +52,14 @@ def restore(
         done.left_out(problem, 3)
     if archive.lost:
         done.codes.add(IntegrityError.exit_code)
-    if isinstance(names, OriginalLayout) and (seconds := sum(map(names.is_second, chosen))):
-        others = "1 note" if seconds == 1 else f"{seconds:,} notes"
-        progress.warn(f"{others} had a file name on the phone that another one has now: digits of the id were put into the name")
+    if isinstance(names, OriginalLayout):
+        if seconds := sum(map(names.is_second, chosen)):
+            progress.warn(
+                f"{_notes(seconds)} had a file name on the phone that another one has now: digits of the id were put into the name"
+            )
+        done.renamed = sum(map(names.is_renamed, chosen))
+        if done.renamed:
+            progress.warn(f"{_notes(done.renamed)} had a file name that disks or phones cannot hold: other signs stand in it now, mostly _")
     jobs = [_Job(item, names.of(item)) for item in chosen]
     if dry_run:
         for job in jobs:
@@ -66,6 +71,10 @@ def restore(
         _Restorer(archive, target, done, progress, overwrite, wanted_format).write(jobs, there_before=existed)
     done.files.sort(key=lambda file: file.path)
     return done
+
+
+def _notes(count: int) -> str:
+    return "1 note" if count == 1 else f"{count:,} notes"
 
 
 _Names = RestoredNames | OriginalLayout

@@ -41,6 +41,8 @@ class Restored:
     same: int = 0
     written: list[tuple[Entry, str]] = field(default_factory=list)
     """Each note that was given back, and where it is now."""
+    renamed: int | None = None
+    """In the phone's own layout: of all notes, those whose name there no disk or phone could hold."""
     codes: set[int] = field(default_factory=set)
     mails: list[SentMail] = field(default_factory=list)
     unsent: int = 0
@@ -51,7 +53,8 @@ class Restored:
     def document(self) -> dict[str, object]:
         """For `--json`."""
         mails = {"mails": self.mails, "unsent": self.unsent} if self.mails else {}
-        return {"notes": self.notes, "bytes": self.bytes, "files": self.files, "errors": self.errors} | mails
+        renamed = {} if self.renamed is None else {"renamed": self.renamed}
+        return {"notes": self.notes, "bytes": self.bytes, "files": self.files, "errors": self.errors} | renamed | mails
 
     @property
     def exit_code(self) -> int:

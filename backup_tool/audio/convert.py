@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO, Literal, cast, get_args
 
 import msgspec
 
+from backup_tool.audio.ogg import OggWalk
 from backup_tool.audio.sniff import SNIFF_BYTES, media_type_of
 from backup_tool.errors import BackupError, Incomplete, UsageError
 from backup_tool.names import in_bytes, on_one_line, shown
@@ -37,6 +38,7 @@ LONGEST = 24 * 3600
 """Seconds: what claims to last longer is not converted."""
 LARGEST = 2**32 - 2**20
 """Bytes of a copy: the headers of a WAV file cannot tell of more."""
+_PIECE = 2**20
 _GRACE = 60
 """Seconds that a recording may take beyond its own length."""
 _GAP = 0.1
@@ -116,16 +118,30 @@ def convert(source: bytes | BinaryIO, out: BinaryIO, format: Format, tags: Tags 
     file = io.BytesIO(source) if isinstance(source, bytes) else source
     target = _TARGETS[format]
     try:
+        # Each recording of a chain has a clock and headers of its own, and one copy has one: its packets cannot all be taken over.
+        chained = format == "ogg" and _is_chain(file)
         with _opened(file) as container:
             sound = _sound_of(container)
             with av.open(out, "w", format=target.muxer, options={"fflags": "+bitexact"}) as copy:
                 copy.metadata.update(_metadata(tags))
-                return _Copying(container, sound, copy, out, target).run()
+                return _Copying(container, sound, copy, out, target).run(anew=chained)
     except Exception as error:
         # Broken files make PyAV raise ValueError, UnicodeDecodeError, MemoryError and more besides its own errors.
         if isinstance(error, (BackupError, OSError)) and not isinstance(error, av.FFmpegError):
             raise  # of `source` or `out`, not of what is in them
         raise NotConverted(_words(error)) from None
+
+
+def _is_chain(file: BinaryIO) -> bool:
+    """Whether several recordings follow each other in an Ogg file. It stands at its start afterwards."""
+    walk = OggWalk()
+    if media_type_of(file.read(SNIFF_BYTES)) == "audio/ogg":
+        file.seek(0)
+        while piece := file.read(_PIECE):
+            walk.feed(piece)
+        walk.facts()
+    file.seek(0)
+    return walk.links > 1
 
 
 def _opened(file: BinaryIO) -> InputContainer:
@@ -171,9 +187,9 @@ class _Copying:
         self._end: float | None = None
         self._lost = 0.0
 
-    def run(self) -> str | None:
-        """What there is to say of the copy."""
-        if self._may_be_copied():
+    def run(self, *, anew: bool = False) -> str | None:
+        """What there is to say of the copy. With `anew` it is encoded in any case."""
+        if self._may_be_copied() and not anew:
             self._copy_packets()
         else:
             self._encode()

@@ -50,9 +50,13 @@ def _checksum(data: bytes, at: int, stop: int, crc: Callable[[bytes, int], int] 
 
 
 class OggWalk:
-    """Takes a file in pieces of any size, in order; then tells its facts. Keeps at most one page of it."""
+    """Takes a file in pieces of any size, in order; then tells its facts. Keeps at most one page of it.
+
+    `links` is then how many recordings follow each other in the file (RFC 3533, section 4: chained).
+    """
 
     def __init__(self) -> None:
+        self.links = 0
         self._left = b""
         self._streams: dict[int, _Stream] = {}
         self._seconds: float | None = None
@@ -134,6 +138,7 @@ class OggWalk:
     def _close_link(self) -> None:
         """Streams side by side are as long as the longest; links of a chain follow each other."""
         lengths = [seconds for stream in self._streams.values() if (seconds := stream.seconds()) is not None]
+        self.links += bool(self._streams)
         if lengths:
             self._seconds = (self._seconds or 0.0) + max(lengths)
         self._streams = {}

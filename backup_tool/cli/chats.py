@@ -30,8 +30,8 @@ def chats(
                 str(r.notes),
                 console.length(r.duration),
                 console.size(r.bytes),
-                console.local(r.first),
-                console.local(r.last),
+                console.local(r.first, day=r.first_is_day),
+                console.local(r.last, day=r.last_is_day),
                 r.source or "",
             ]
             for r in rows

@@ -197,15 +197,15 @@ def when(note: Note) -> str:
     """The moment a note was sent, in local time; only the day where only the day is known."""
     if not note.sent_at:
         return "unknown"
-    if note.known_by_day:
-        return note.sent_at[:10]
-    return local(note.sent_at)
+    return local(note.sent_at, day=note.known_by_day)
 
 
-def local(text: str | None) -> str:
-    """An RFC 3339 time as local time, to the minute."""
+def local(text: str | None, *, day: bool = False) -> str:
+    """An RFC 3339 time as local time, to the minute; with `day` only the day of it is known, and is the same in every zone."""
     if not text:
         return "-"
+    if day:
+        return shown(text[:10])
     try:
         return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M")
     except (ValueError, OverflowError):

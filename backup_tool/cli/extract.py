@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -53,6 +54,7 @@ def extract(
     from backup_tool.actions.find import Wanted
     from backup_tool.config import MAIL_SIZE
 
+    to, eml = _dash(to), Path(_dash(str(eml)) or "") if eml else None
     if "-" in (to, str(eml)) and session.common.json:
         raise UsageError("--json and - both want stdout", "give --to and --eml file names")
     if to == str(eml) == "-":
@@ -76,6 +78,14 @@ def extract(
     if done.unsent:
         session.note(console.unsent(done.unsent, session.state.unsent))
     return done.exit_code
+
+
+def _dash(path: str | None) -> str | None:
+    """What was typed, but - for /dev/stdout and its like: what is said of the result then goes elsewhere."""
+    with contextlib.suppress(OSError):
+        if path and path.startswith(("/dev/", "/proc/")) and os.path.samestat(os.stat(path), os.fstat(1)):
+            return "-"
+    return path
 
 
 def _mailing(session: Session, addresses: list[str]) -> Mailing:

@@ -23,6 +23,8 @@ UNSORTED = "unsorted"
 UNDATED = "undated"
 """What stands for the time of a note where it is not known."""
 
+_LISTS = re.compile(r"notes\.(csv|json)|.*\.m3u8")
+"""What an export calls its lists, which stand beside the folders of the chats."""
 _SENDER_BYTES = 120
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
 _SUFFIXES = {
@@ -134,13 +136,14 @@ def _repeated(values: array[int]) -> frozenset[int]:
 
 
 def _folders(titles: dict[str, str]) -> dict[str, str]:
-    """A folder for each chat; equal ones are told apart by digits of the chat's id."""
+    """A folder for each chat; equal ones, and those that are called as a list of an export is, get digits of the chat's id."""
     plain = {chat: folder_name(title) for chat, title in titles.items()}
     counts: dict[str, int] = {folded(UNSORTED): 1}
     for chat, folder in plain.items():
         if chat:
             counts[folded(folder)] = counts.get(folded(folder), 0) + 1
-    chosen = {chat: chat_folder(titles[chat], chat) if chat and counts[folded(name)] > 1 else name for chat, name in plain.items()}
+    unclear = {name for name, count in counts.items() if count > 1 or _LISTS.fullmatch(name)}
+    chosen = {chat: chat_folder(titles[chat], chat) if chat and folded(name) in unclear else name for chat, name in plain.items()}
     taken: dict[str, str] = {}
     for chat in sorted(chosen):
         if taken.setdefault(folded(chosen[chat]), chat) != chat:

@@ -198,6 +198,22 @@ def test_a_sound_that_changes_on_the_way_is_converted_whole() -> None:
     assert inspect(out.getvalue()).duration == pytest.approx(2.0, abs=0.25)
 
 
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("same", [True, False], ids=["one number", "other numbers"])
+def test_recordings_that_follow_each_other_in_one_file_are_all_in_the_copy(format: Format, same: bool) -> None:
+    """An Ogg file of several recordings, one behind the other, becomes one recording that holds them all, in Ogg too."""
+    first, second = sounds.encoded("opus", 1.0, seed=PITCH - 200), sounds.encoded("opus", 2.0, seed=PITCH - 200)
+    source = first + second + first if same else first + second + opus_note(1.0, serial=5)
+    out = io.BytesIO()
+    assert convert(source, out, format) is None
+    made = inspect(out.getvalue())
+    assert (made.media_type, made.damaged) == (MADE[format], None)
+    assert made.duration == pytest.approx(4.0, abs=0.2)
+    if same:
+        assert pitch(out.getvalue()) == pytest.approx(PITCH, rel=0.02)
+    assert len(samples(out.getvalue())[0]) / samples(out.getvalue())[1] == pytest.approx(4.0, abs=0.2)
+
+
 @pytest.mark.parametrize("rate", [1, 50, 3_999, 500_000, 2**31 - 1])
 def test_a_header_that_lies_about_its_rate_costs_no_memory(rate: int) -> None:
     """A file that claims one sample an hour is refused before it is blown up."""

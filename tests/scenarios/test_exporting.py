@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from tests.generators.ogg import opus_note
 from tests.scenarios.album import Album
 from tests.scenarios.world import World
 
@@ -82,6 +84,23 @@ def test_nothing_of_anybody_elses_is_replaced(album: Album, here: World) -> None
     assert {path.name for path in out.iterdir() if path.is_file()} == {
         "notes.csv", "notes (2).csv", "notes.json", "Familie Müller.m3u8", "Familie Müller (2).m3u8", ".backup-export.json",
     }  # fmt: skip
+
+
+def test_chats_may_be_called_as_the_lists_are(world: World) -> None:
+    """Chats whose names an export needs for its lists get digits into the name of their folder: every list is written, every time."""
+    titles = ["notes", "notes.csv", "Notes.JSON", "Family", "family.m3u8"]
+    for number, title in enumerate(titles):
+        (world.folder / "memo.opus").write_bytes(opus_note(0.5, number))
+        world.backup("import", "memo.opus", "--chat", title, "--date", "2026-03-03")
+    for _ in range(2):
+        assert world.backup("export", "--to", "out", "--json").json["errors"] == []
+    lists = {name for name in tree(world.folder / "out") if "/" not in name} - {"notes.csv", "notes.json", ".backup-export.json"}
+    folders = {path.name for path in (world.folder / "out").iterdir() if path.is_dir()}
+    assert lists == {f"{name}.m3u8" for name in folders}
+    assert {"Family", "notes"} < folders
+    assert sorted(re.sub(" [0-9a-f]{4}$", "", name) for name in folders) == sorted(titles)
+    played = [line for line in (world.folder / "out/Family.m3u8").read_text().splitlines() if not line.startswith("#")]
+    assert [line.partition("/")[0] for line in played] == ["Family"]
 
 
 def test_a_list_that_is_no_longer_ours_is_called_so(album: Album, here: World) -> None:

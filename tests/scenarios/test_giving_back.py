@@ -5,12 +5,19 @@ from __future__ import annotations
 import email
 import email.policy
 import hashlib
+import os
+import socket
+import threading
+import tty
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager, suppress
 from datetime import timedelta, timezone
 from pathlib import Path
 
 import pytest
 
 from backup_tool.audio import inspect
+from tests.generators.ogg import opus_note
 from tests.scenarios.album import Album
 from tests.scenarios.world import World
 
@@ -19,6 +26,26 @@ from tests.scenarios.world import World
 def here(album: Album, tmp_path: Path) -> World:
     """Another folder on the machine of the album, to write into."""
     return World(tmp_path / "here", repo=album.world.repo)
+
+
+@contextmanager
+def reading(path: Path | int) -> Iterator[bytearray]:
+    """What comes out of a pipe or terminal that somebody reads while the block lasts, and until it is closed."""
+    got = bytearray()
+
+    def read() -> None:
+        source = path if isinstance(path, int) else os.open(path, os.O_RDONLY)
+        with suppress(OSError):  # what a terminal says when nobody is left
+            while piece := os.read(source, 65536):
+                got.extend(piece)
+        os.close(source)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        yield got
+    finally:
+        reader.join(timeout=60)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -88,6 +115,24 @@ def test_the_phones_tree_is_completed_and_replaces_nothing(album: Album, here: W
     assert lost.read_bytes() == made[str(lost.relative_to(here.folder))].data
     assert other.read_bytes() == b"recorded since"
     assert other.with_name(f"{other.stem} (2){other.suffix}").read_bytes() == made[str(other.relative_to(here.folder))].data
+
+
+def test_names_that_no_disk_holds_are_counted(world: World) -> None:
+    """In the phone's layout it is said how many notes have another name there than they had, in JSON too; of others nothing is said."""
+    folder = world.folder / "recorder"
+    (folder / "what? really").mkdir(parents=True)
+    for number, name in enumerate(("a: b.opus", "plain.opus", "what? really/plain.opus")):
+        (folder / name).write_bytes(opus_note(0.5, number))
+    world.run("recorder")
+    ended = world.backup("restore", "--layout", "original", "--to", "out")
+    assert set(tree(world.folder / "out/recorder")) == {"a_ b.opus", "plain.opus", "what_ really/plain.opus"}
+    said = "2 notes had a file name that disks or phones cannot hold: other signs stand in it now, mostly _"
+    assert [line for line in ended.told.splitlines() if "file name" in line] == [f"warning: {said}"]
+    document = world.backup("restore", "--layout", "original", "--to", "out", "--dry-run", "--json").json
+    assert (document["renamed"], document["errors"]) == (2, [])
+    ended = world.backup("restore", "--layout", "original", "--to", "out", "--kind", "video", "--json")
+    assert (ended.json["renamed"], ended.told) == (0, "")
+    assert "renamed" not in world.backup("restore", "--to", "by chat", "--json").json
 
 
 def test_everything_in_the_phones_layout_keeps_the_phone_apart(album: Album, here: World) -> None:
@@ -214,3 +259,63 @@ def test_an_extract_that_cannot_be_done_as_typed_leaves_nothing(here: World, wor
     before = tree(here.folder)
     assert told in here.backup("extract", "latest", *words, code=2).told
     assert tree(here.folder) == before
+
+
+def test_a_note_goes_through_a_pipe(album: Album, here: World) -> None:
+    """A named pipe is written to, note or draft, for the program that reads it; it stays a pipe, --overwrite or not."""
+    pipe = here.folder / "pipe"
+    os.mkfifo(pipe)
+    for words in ((), ("--overwrite",)):
+        with reading(pipe) as got:
+            assert here.backup("extract", album.ids["zoe"], "--to", "pipe", *words).text == "wrote pipe\n"
+        assert bytes(got) == album.made["zoe"].data
+    with reading(pipe) as got:
+        here.backup("extract", album.ids["zoe"], "--format", "wav", "--to", "pipe")
+    assert inspect(bytes(got)).media_type == "audio/wav"
+    with reading(pipe) as got:
+        here.backup("extract", album.ids["zoe"], "--eml", "pipe")
+    assert email.message_from_bytes(bytes(got), policy=email.policy.default)["X-Unsent"] == "1"
+    assert pipe.is_fifo()
+    assert [path.name for path in here.folder.glob("pipe*")] == ["pipe"]
+
+
+def test_a_note_goes_to_a_device(album: Album, here: World) -> None:
+    """A device is written to and stays one: a terminal, or the one that takes everything."""
+    ours, theirs = os.openpty()
+    tty.setraw(theirs)
+    name = os.ttyname(theirs)
+    with reading(ours) as got:
+        here.backup("extract", album.ids["zoe"], "--to", name, "--overwrite")
+        os.close(theirs)
+    assert bytes(got) == album.made["zoe"].data
+    before = os.listdir("/dev")
+    assert here.backup("extract", album.ids["zoe"], "--to", "/dev/null", "--json").json["files"] == [
+        {"id": album.ids["zoe"], "path": "/dev/null"}
+    ]
+    assert sorted(os.listdir("/dev")) == sorted(before)
+
+
+def test_stdout_by_its_other_names_is_stdout(album: Album, here: World) -> None:
+    """/dev/stdout gives the recording and nothing besides, into a pipe and into a file; one document of JSON it cannot be as well."""
+    assert here.backup("extract", album.ids["zoe"], "--to", "/dev/stdout").out == album.made["zoe"].data
+    with open(here.folder / "note", "wb") as file:
+        here.backup("extract", album.ids["zoe"], "--to", "/dev/fd/1", stdout=file)
+    assert (here.folder / "note").read_bytes() == album.made["zoe"].data
+    assert "both want stdout" in here.backup("extract", album.ids["zoe"], "--to", "/dev/stdout", "--json", code=2).told
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "told"),
+    [
+        ("/dev/full", 14, "no space left to write /dev/full"),
+        ("/dev/no such device", 2, "there is no device"),
+        ("socket", 2, "is a socket"),
+    ],
+)
+def test_what_takes_no_note_is_told_so(album: Album, here: World, place: str, code: int, told: str) -> None:
+    """A full device, one that is not there, a socket: one clear line, and nothing is made in their place."""
+    with socket.socket(socket.AF_UNIX) as listening, chdir(here.folder):
+        listening.bind("socket")
+    before = sorted(os.listdir("/dev"))
+    assert told in here.backup("extract", album.ids["zoe"], "--to", place, "--overwrite", code=code).told
+    assert (sorted(os.listdir("/dev")), (here.folder / "socket").is_socket()) == (before, True)

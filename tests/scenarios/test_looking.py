@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 from datetime import datetime
 
@@ -80,11 +81,15 @@ def test_a_run_tells_what_it_did(album: Album) -> None:
 def test_chats_and_snapshots_tell_their_sums(album: Album) -> None:
     """One row a chat of a source, one row a snapshot, with notes, bytes, length and times."""
     rows = album.world.backup("chats", "--json").json
-    assert all(list(row) == ["chat", "chat_id", "source", "notes", "bytes", "duration", "first", "last"] for row in rows)
+    assert all(
+        list(row) == ["chat", "chat_id", "source", "notes", "bytes", "duration", "first", "last", "first_is_day", "last_is_day"]
+        for row in rows
+    )
     assert [(row["chat"], row["chat_id"], row["source"], row["notes"]) for row in rows] == [
         ("Anna", ANNA, "phone", 4), ("Familie Müller", MUELLER, "phone", 1), ("Family", FAMILY, "phone", 3), (None, None, "memos", 1),
         (None, None, "phone", 1),
     ]  # fmt: skip
+    assert [(row["first_is_day"], row["last_is_day"]) for row in rows] == [(False, False)] * 4 + [(True, True)]
     assert [rows[2][key] for key in ("bytes", "duration", "first", "last")] == [
         sum(len(album.made[name].data) for name in FAMILYS), 6.5, "2024-03-01T08:00:00.123Z", "2024-03-03T09:00:00Z",
     ]  # fmt: skip
@@ -230,5 +235,8 @@ def test_tables_show_local_time_and_are_told_on_stdout(album: Album) -> None:
         "2024-03-01 13:45", "2024-03-02 00:05", "2024-03-03 14:45", "2024-03-05 15:45", "2024-03-10",
     ]  # fmt: skip
     assert lines[8].endswith("truncated")
-    assert "Familie Müller" in album.world.backup("chats").text
+    rows = album.world.backup("chats").text.splitlines()
+    assert [line.split("  ")[0] for line in rows] == ["chat", "Anna", "Familie Müller", "Family", "unsorted", "unsorted"]
+    assert re.split("  +", rows[5])[4:] == ["2024-03-10", "2024-03-10", "phone"]
+    assert re.split("  +", rows[3])[4:] == ["2024-03-01 13:45", "2024-03-03 14:45", "phone"]
     assert json.loads(album.world.backup("list", "--sender", "nobody", "--json").out) == []
