@@ -496,8 +496,9 @@ def _retention(table: _Table) -> Retention:
 
 
 def _email(table: _Table) -> EmailSettings:
-    needed = ("from",) if table.values.get("via") == "gmail" else ("from", "host")
-    values = table.read(KEYS["email"], needed=needed, at_most_one=_PASSWORD)
+    values = table.read(KEYS["email"], needed=("from",), at_most_one=_PASSWORD)
+    if "host" not in values and values.get("via") != "gmail":
+        raise table.error('the key "host" is missing', 'name the mail server: host = "smtp.example.org"; or send by Gmail: via = "gmail"')
     security = values.get("security", "starttls")
     if "host" in values and security == "none" and values["host"] not in LOOPBACK:
         raise table.error("without encryption only a server on this machine is spoken to", 'write security = "starttls" or "tls"')

@@ -84,7 +84,7 @@ class GmailSender:
 
     def __init__(self, max_size: int, sign_in: SignIn, patience: Patience) -> None:
         self._max_size, self._sign_in, self._patience = max_size, sign_in, patience
-        # Sessions have been seen at either of these addresses.
+        # Google's guides show sessions at either of these addresses.
         self._ways = {host: Transport(client_for(host, WHO.label), sign_in, host) for host in (HOST, API)}
 
     def __enter__(self) -> Self:
@@ -173,6 +173,8 @@ class _Mail:
             self.in_doubt |= bool(part)
             raise told(status, head, content)
         if status in (404, 410) or (not part and status == 400):
+            # A session that lived just now: perhaps something on the way asked twice, and the first time was enough.
+            self.in_doubt |= bool(part)
             return self._over()
         self.in_doubt &= not part  # a refusal of the mail; one to answer a question tells nothing of it
         raise told(status, head, content)

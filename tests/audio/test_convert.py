@@ -199,17 +199,17 @@ def test_a_sound_that_changes_on_the_way_is_converted_whole() -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@pytest.mark.parametrize("same", [True, False], ids=["one number", "other numbers"])
-def test_recordings_that_follow_each_other_in_one_file_are_all_in_the_copy(format: Format, same: bool) -> None:
+@pytest.mark.parametrize("alike", [True, False], ids=["alike", "of two programs"])
+def test_recordings_that_follow_each_other_in_one_file_are_all_in_the_copy(format: Format, alike: bool) -> None:
     """An Ogg file of several recordings, one behind the other, becomes one recording that holds them all, in Ogg too."""
     first, second = sounds.encoded("opus", 1.0, seed=PITCH - 200), sounds.encoded("opus", 2.0, seed=PITCH - 200)
-    source = first + second + first if same else first + second + opus_note(1.0, serial=5)
+    source = first + second + first if alike else first + second + opus_note(1.0, serial=5)
     out = io.BytesIO()
     assert convert(source, out, format) is None
     made = inspect(out.getvalue())
     assert (made.media_type, made.damaged) == (MADE[format], None)
     assert made.duration == pytest.approx(4.0, abs=0.2)
-    if same:
+    if alike:
         assert pitch(out.getvalue()) == pytest.approx(PITCH, rel=0.02)
     assert len(samples(out.getvalue())[0]) / samples(out.getvalue())[1] == pytest.approx(4.0, abs=0.2)
 

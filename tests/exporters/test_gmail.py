@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import keyring
 import msgspec
 import pytest
+from keyring.backend import KeyringBackend
 
 from backup_tool.config import EmailSettings
 from backup_tool.destinations.gdrive.signin import FileKeeper, Kept
@@ -101,6 +103,7 @@ def test_what_passes_is_tried_again_and_sends_once(desk: Desk, label: str, fault
 @pytest.mark.parametrize("seed", range(12))
 def test_a_bad_day_sends_nothing_twice(desk: Desk, seed: int) -> None:
     """However often anything fails, a mail is there once or never, and where it failed without a doubt it is never there."""
+    desk.google.gmail.forgets = seed % 2 == 1
     desk.google.proxy.faults.randomly(seed, 0.4, MISHAPS)
     for number in range(3):
         mail = DATA + b"%d\r\n" % number
@@ -113,10 +116,15 @@ def test_a_bad_day_sends_nothing_twice(desk: Desk, seed: int) -> None:
         assert desk.sent.count(mail) in allowed, failed
 
 
-def test_what_nobody_can_know_is_said_and_not_tried_again(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    "fault",
+    [Fault("drop", effect=True), Fault("cut answer"), Fault("answer", effect=True, response=failure(502))],
+    ids=["no answer", "half an answer", "a broken server"],
+)
+def test_what_nobody_can_know_is_said_and_not_tried_again(desk: Desk, fault: Fault) -> None:
     """Where the answer is lost and Gmail no longer knows the upload, the mail is not sent again: a person is to look first."""
     desk.google.gmail.forgets = True
-    desk.google.proxy.faults.add("mail.send", Fault("drop", effect=True))
+    desk.google.proxy.faults.add("mail.send", fault)
     with pytest.raises(BackupError, match="may have been sent all the same") as told:
         desk.send()
     assert type(told.value) is BackupError  # not one that scripts try again
@@ -235,6 +243,33 @@ def test_a_proxy_of_another_kind_is_refused(desk: Desk) -> None:
     """A proxy that is not spoken here is never gone around."""
     with environment({"https_proxy": "socks5://127.0.0.1:9"}), pytest.raises(UsageError, match="of a kind that is not spoken here"):
         open_gmail(EmailSettings(sender="me@example.org", via="gmail", port=587), desk.home)
+
+
+def test_the_keyring_may_keep_the_sign_in(desk: Desk) -> None:
+    """With keyring in the settings the sign-in is in this machine's keyring under that name, and in no file."""
+    file = desk.home / "sign-in.json"
+
+    class Chest(KeyringBackend):
+        priority = 1.0
+        held: dict[tuple[str, str], str] = {("backup-tool", "gmail"): file.read_text()}  # noqa: RUF012
+
+        def get_password(self, service: str, username: str) -> str | None:
+            return self.held.get((service, username))
+
+        def set_password(self, service: str, username: str, password: str) -> None:
+            self.held[service, username] = password
+
+    file.unlink()
+    before = keyring.get_keyring()
+    keyring.set_keyring(Chest())  # type: ignore[no-untyped-call]
+    try:
+        with environment(desk.google.proxy.environment()), desk.open(keyring="gmail") as sender:
+            sender.send(DATA, [ANNA])
+    finally:
+        keyring.set_keyring(before)
+    assert desk.sent == [DATA]
+    assert "ya29." in Chest.held["backup-tool", "gmail"]
+    assert [path.name for path in desk.home.iterdir()] == ["sign-in.lock"]
 
 
 def test_a_sign_in_that_others_may_read_is_refused(desk: Desk) -> None:
