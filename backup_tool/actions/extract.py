@@ -156,7 +156,7 @@ def _is_stream(path: Path) -> bool:
 
     Raises UsageError for one that is not there, and for a disk.
     """
-    above = path.parent.resolve().as_posix()
+    above = os.path.realpath(path.parent).replace(os.sep, "/")
     of_system = above in ("/dev", "/proc") or above.startswith("/proc/")
     try:
         mode = path.stat().st_mode

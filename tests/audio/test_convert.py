@@ -22,7 +22,7 @@ from backup_tool.audio.convert import FORMATS, Format, NotConverted, Tags, conve
 from backup_tool.errors import IntegrityError, UsageError
 from tests.audio.judge import by_ffmpeg
 from tests.generators import sounds
-from tests.generators.ogg import opus_note
+from tests.generators.ogg import opus_note, vorbis_note
 
 PITCH = 320
 MADE = {"ogg": "audio/ogg; codecs=opus", "mp3": "audio/mpeg", "m4a": "audio/mp4", "wav": "audio/wav"}
@@ -212,6 +212,18 @@ def test_recordings_that_follow_each_other_in_one_file_are_all_in_the_copy(forma
     if alike:
         assert pitch(out.getvalue()) == pytest.approx(PITCH, rel=0.02)
     assert len(samples(out.getvalue())[0]) / samples(out.getvalue())[1] == pytest.approx(4.0, abs=0.2)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_recordings_of_two_kinds_in_one_file_are_never_half_a_copy(format: Format) -> None:
+    """What follows in an Ogg file is of another kind: it is refused (then the recording itself is given), or what is missing is told."""
+    source = sounds.encoded("opus", 1.0) + vorbis_note(2.0)
+    out = io.BytesIO()
+    try:
+        told = convert(source, out, format)
+    except NotConverted as refused:
+        told = refused.reason
+    assert told
 
 
 @pytest.mark.parametrize("rate", [1, 50, 3_999, 500_000, 2**31 - 1])
