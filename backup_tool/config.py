@@ -226,6 +226,13 @@ def parse_place(text: str, settings: Settings) -> DestinationSpec:
     return DestinationSpec(name=str(path), path=path)
 
 
+def nearest_destination(typed: str | None, settings: Settings) -> str | None:
+    """The configured destination that a typed name was perhaps meant for; None where none is like it, or a path was typed."""
+    if typed is None or typed in settings.destinations or "/" in typed or ":" in typed:
+        return None
+    return next(iter(difflib.get_close_matches(typed, list(settings.destinations), n=1)), None)
+
+
 def resolve_destinations(option: str | None, env: Mapping[str, str], settings: Settings) -> tuple[DestinationSpec, ...]:
     """Every destination that is meant, the primary first: what was typed (option, BACKUP_REPOSITORY) and only that, else all configured.
 

@@ -109,6 +109,15 @@ def in_bytes(count: int) -> str:
     return f"{amount:.1f} TB"
 
 
+def in_time(seconds: float) -> str:
+    """A stretch of time for people, in whole units: 45 seconds, 5 minutes, 3 hours, 12 days."""
+    for size, unit in ((86_400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= (2 if unit == "day" else 1) * size:
+            number = int(seconds // size)
+            return f"{number:,} {unit}{'' if number == 1 else 's'}"
+    return f"{max(0, int(seconds))} second{'' if int(seconds) == 1 else 's'}"
+
+
 def shown(text: str, limit: int = 200) -> str:
     """Outside text as a terminal may show it: what could steer or fool it is escaped, and it is cut at `limit` characters."""
     clean = _UNSHOWN.sub(lambda m: m[0].encode("unicode_escape").decode(), text)

@@ -13,6 +13,8 @@ from typing import Literal
 
 import msgspec
 
+from backup_tool.actions import history
+from backup_tool.actions.history import Lacking
 from backup_tool.actions.state import State
 from backup_tool.destinations.base import Destination
 from backup_tool.destinations.courier import Courier
@@ -22,6 +24,7 @@ from backup_tool.destinations.several import Place
 from backup_tool.destinations.spool import QUEUED, Parcel, Spool
 from backup_tool.errors import BackupError, DamagedObject, Incomplete, IntegrityError, ObjectMissing, gravest
 from backup_tool.models import Progress
+from backup_tool.names import in_bytes
 from backup_tool.repository import Repository, Snapshot
 from backup_tool.repository.index import BlobKind
 from backup_tool.repository.locks import HeldLock
@@ -30,13 +33,23 @@ from backup_tool.repository.snapshots import short_id
 
 class Delivered(msgspec.Struct):
     """What became of a run at one destination: `delivered` (it has everything), `queued` (what it lacks is kept for it) or `failed` (a
-    person has to do something first); the objects and bytes that it took in this run."""
+    person has to do something first); the objects and bytes that it took in this run. `code` is the exit code that stands for `error`,
+    `lacks` what is kept for it, of earlier runs too; None where that is not known."""
 
     name: str
     status: Literal["delivered", "queued", "failed"]
     objects: int
     bytes: int
     error: str | None = None
+    code: int | None = None
+    lacks: Lacking | None = None
+
+
+def not_reached(place: Place) -> Delivered:
+    """What became of a place that could not be asked, or is not to be."""
+    assert place.error is not None
+    status: Literal["queued", "failed"] = "failed" if place.refused else "queued"
+    return Delivered(place.name, status, 0, 0, _told(place, place.error), place.error.exit_code)
 
 
 class Shipping:
@@ -53,6 +66,12 @@ class Shipping:
         self._held_back: Incomplete | None = None
         delivery.is_kept = lambda one: one.kind in ("index", "snapshots") or (one.kind == "data" and repository.is_read_whole(one.name))
         self._elsewhere: dict[str, Repository] = {}
+        self._compared: set[str] = set()
+        self._out_of_reach: Mapping[str, int] | None = None
+        """Packs that wait for the view and cannot be had; None before that was looked at."""
+        self._told_of: set[str] = set()
+        """What cannot be delivered, as an earlier run has said."""
+        self._before = history.load(state) or history.History()
 
     def __enter__(self) -> Shipping:
         return self
@@ -67,6 +86,7 @@ class Shipping:
         if (goods := self._goods()) is None:
             return
         view, self._queued = goods.view, goods.queued
+        self._tell_of_undeliverable(goods)
         self._drop_stale_index(goods)
         if all_data:
             self._heal(self._delivery.couriers[view.name], goods.listed["data"])
@@ -77,6 +97,7 @@ class Shipping:
                     goods.send_waiting(courier)
                 else:
                     self._level(courier, goods, all_data)
+                self._compared.add(courier.place.name)
             except BackupError as error:
                 courier.error = error
         if self._queued:
@@ -107,13 +128,33 @@ class Shipping:
         for parcel in [one for one in goods.waiting if one.kind == "index"]:
             assert spool is not None
             try:
-                stale = not self._repository.at(spool.store).packs_in_index(parcel.name, parcel.size) <= goods.packs.keys()
+                named = self._repository.at(spool.store).packs_in_index(parcel.name, parcel.size)
             except DamagedObject:
-                stale = True
-            if stale:
+                named = {""}
+            if named <= goods.packs.keys():
+                continue
+            if named <= goods.packs.keys() | goods.out_of_reach.keys():
+                self._delivery.hold_back(parcel.name)  # it is right, when the place that has them is back
+            else:
                 spool.store.remove("index", parcel.name)
-                goods.waiting.remove(parcel)
-                goods.listed["index"].pop(parcel.name, None)
+            goods.waiting.remove(parcel)
+            goods.listed["index"].pop(parcel.name, None)
+
+    def _tell_of_undeliverable(self, goods: _Goods) -> None:
+        """What a place has that the settings no longer name is said once. It waits, with all that names it, until that place is back."""
+        self._out_of_reach, spool = goods.out_of_reach, self._delivery.spool
+        if spool is None or not self._out_of_reach:
+            return
+        if self._out_of_reach.keys() <= spool.aside:
+            self._told_of = spool.aside
+        else:
+            primary, places = self._delivery.primary, {place.destination.label for place in self._delivery.places}
+            where_to = " or ".join(label for label in spool.places() if label not in places) or "a place that was taken away"
+            what = f"{in_bytes(sum(self._out_of_reach.values()))} that wait for {primary.name} are at no destination of the settings"
+            self._progress.warn(
+                f"{what}: they went to {where_to} only, and cannot be delivered (write that destination into the settings again, "
+                "then: backup sync; until then the run goes on without, and stores again what the sources still have)"
+            )
 
     def _heal(self, courier: Courier, listed: dict[str, int]) -> None:
         """Packs that the view's own index names, and that are gone or cut short there: they come back from a mirror that has them."""
@@ -175,7 +216,11 @@ class Shipping:
         self._held_back = None
         for one in list(self._queued):
             if self._lacks(there, one, courier):
-                self._held_back = Incomplete(f"snapshot {one.id[:8]} waits: not all that it names is at {view.name}", "see: backup check")
+                if self._out_of_reach:
+                    self._delivery.hold_back(one.id)  # nothing is built on what may be nowhere
+                if one.id not in self._told_of:
+                    what = f"snapshot {one.id[:8]} waits: not all that it names is at {view.name}"
+                    self._held_back = Incomplete(what, "see: backup check")
                 continue
             self._queued.remove(one)
             self._send_snapshot(one)
@@ -230,6 +275,7 @@ class Shipping:
             self._wait(courier)
         if self._delivery.spool is not None:
             self._delivery.spool.tidy(self._delivery.primary.name)
+            self._set_aside(self._delivery.spool)
             self._remember_primary(self._delivery.spool)
         if self._delivery.view is not None:
             with suppress(BackupError):
@@ -252,13 +298,30 @@ class Shipping:
         if error is None:
             self._remember(place, times)
             return Delivered(place.name, "delivered", objects, size)
-        told = error.message.removeprefix(f"{place.name} ") + (f" ({error.hint})" if error.hint else "")
-        return Delivered(place.name, "failed" if place.refused else "queued", objects, size, told)
+        status: Literal["queued", "failed"] = "failed" if place.refused else "queued"
+        return Delivered(place.name, status, objects, size, _told(place, error), error.exit_code, self._still_lacks(place))
+
+    def _still_lacks(self, place: Place) -> Lacking | None:
+        """What is to be carried there still. A place that was not held against the view lacks what it did before, and what came since."""
+        courier = self._delivery.couriers.get(place.name)
+        objects, size = courier.to_carry if courier is not None else self._delivery.stored
+        if place.name in self._compared:
+            return Lacking(objects, size)
+        before = self._before.places.get(place.destination.label)
+        if before is None or (before.status != "delivered" and before.lacks is None):
+            return None
+        earlier = before.lacks or Lacking(0, 0)
+        return Lacking(earlier.objects + objects, earlier.bytes + size)
 
     def _error(self, place: Place) -> BackupError | None:
         courier = self._delivery.couriers.get(place.name)
         held_back = self._held_back if place is self._delivery.view else None
         return place.error or (courier.error if courier is not None else None) or held_back
+
+    def _set_aside(self, spool: Spool) -> None:
+        if self._out_of_reach is not None:
+            with suppress(BackupError):
+                spool.set_aside(self._out_of_reach.keys() | self._delivery.held_back if self._out_of_reach else ())
 
     def _remember_primary(self, spool: Spool) -> None:
         delivery = self._delivery
@@ -289,6 +352,10 @@ class Shipping:
             self._progress.end()
 
 
+def _told(place: Place, error: BackupError) -> str:
+    return error.message.removeprefix(f"{place.name} ") + (f" ({error.hint})" if error.hint else "")
+
+
 class _Goods:
     """What there is to deliver: what the view has, and what waits here."""
 
@@ -300,7 +367,9 @@ class _Goods:
         """Those that the view has, with their sizes."""
         spool = delivery.spool if delivery.waiting is not None else None
         self.waiting = list(spool.waiting()) if spool is not None else []
-        self._owed = spool.owed if spool is not None else {}
+        self.out_of_reach = delivery.out_of_reach()
+        """Packs that wait for the view and cannot be had now."""
+        self._owed = {name: size for name, size in (spool.owed if spool is not None else {}).items() if name not in self.out_of_reach}
         self.queued = [one for one in snapshots if one.id not in self.snapshots]
         """Those that wait, oldest first."""
         self._oldest_first = [one.id for one in snapshots if one.id in self.snapshots]

@@ -37,7 +37,7 @@ from backup_tool.config import SourceSpec
 from backup_tool.destinations.base import Destination
 from backup_tool.destinations.delivery import Delivery
 from backup_tool.destinations.places import notices, where, writing_folder
-from backup_tool.errors import IntegrityError, UsageError, gravest
+from backup_tool.errors import IntegrityError, NoSpace, UsageError, gravest
 from backup_tool.models import IMPORTED, Chat, Problem, Progress, Secret
 from backup_tool.names import shown
 from backup_tool.repository import Node, Repository, Snapshot, Writer, ancestry
@@ -51,6 +51,14 @@ _MONTHS_AT_ONCE = 24
 
 
 _STAY = "its notes stay as they are"
+
+
+class SourceResult(msgspec.Struct):
+    """What a run came to at one source: notes that it found there first; why it could not be read, None where it could."""
+
+    name: str
+    new: int
+    away: str | None = None
 
 
 class RunResult(msgspec.Struct, omit_defaults=True):
@@ -75,6 +83,7 @@ class RunResult(msgspec.Struct, omit_defaults=True):
     """Of the missing ones: the device never had the file."""
     omitted: int = 0
     """Of the missing ones: the chat was exported without the file."""
+    sources: list[SourceResult] = []
 
 
 @dataclass(slots=True)
@@ -117,7 +126,7 @@ def run(plan: RunPlan, progress: Progress, kind: Callable[..., Job] | None = Non
             shipping.begin()
         job = (kind or Job)(plan, repository, progress, shipping)
         try:
-            result = job.run()
+            result = _carried_out(job)
         except IntegrityError:
             if isinstance(plan.destination, Delivery) and plan.destination.is_away:
                 plan.destination.raise_unreached()  # what the archive is to be read for is not all on this machine
@@ -130,6 +139,17 @@ def run(plan: RunPlan, progress: Progress, kind: Callable[..., Job] | None = Non
             progress.warn(text)
         result.seconds = round(time.monotonic() - started, 3)
         return result, gravest(codes)
+
+
+def _carried_out(job: Job) -> RunResult:
+    """The job's result. Where the first destination becomes full under it, it is done again with the spool, and finds what is stored."""
+    try:
+        return job.run()
+    except NoSpace as full:
+        again = job.without_primary(full)
+        if again is None:
+            raise
+    return again.run()
 
 
 class Job:
@@ -149,6 +169,7 @@ class Job:
         self._previous: dict[str, SourceFolder] = {}
         self._merged: set[str] = set()
         self._absent: list[Problem] = []
+        self._away: dict[str, str] = {}
         self._writers: list[Writer] = []
         self._seen: list[Snapshot] = []
         self._lost_packs: list[Problem] = []
@@ -161,11 +182,19 @@ class Job:
         self._writers.append(writer := self._writer())
         with writer:
             gatherer = self.gather(writer)
-            new = sum(number >= before for number in self._ledger)
+            new = Counter(self._ledger.home(number) for number in self._ledger if number >= before)
             snapshot = self._write(writer, parent)
         if self._shipping is None:
             self._remember()
         return self._result(snapshot, new, gatherer)
+
+    def without_primary(self, full: NoSpace) -> Job | None:
+        """The same job anew, storing on this machine what the primary has no room for; None where that cannot be done."""
+        destination = self._plan.destination
+        if type(self) is not Job or not isinstance(destination, Delivery) or not destination.turn_to_spool(full):
+            return None
+        self._progress.warn(f"{full.message}: the run goes on with the other destinations")
+        return Job(self._plan, self._repository, self._progress, self._shipping)
 
     def _writer(self) -> Writer:
         return self._repository.writer(pack_size=self._plan.pack_size, verify_writes=self._plan.verify_writes)
@@ -262,7 +291,7 @@ class Job:
                         raise
                     path = shown(str(spec.path))
                     reason = absent.message.removeprefix(f"{path} ").removesuffix(f" in {path}")
-                    self._absent.append(Problem(str(spec.path), f"{reason}: {_STAY}"))
+                    self._tell_absent(spec, f"{reason}: {_STAY}")
                 finally:
                     self._progress.end()
         gatherer.settle()
@@ -300,9 +329,13 @@ class Job:
         """There were notes once, and now there is no file. A bare folder is what an unmounted disk leaves; a messenger's may be emptied."""
         reason = f"nothing is there, as where a disk is not mounted: {_STAY}"
         if kind == "folder":
-            self._absent.append(Problem(str(spec.path), reason))
+            self._tell_absent(spec, reason)
         else:
             self._progress.warn(f"{spec.name}: {reason}")
+
+    def _tell_absent(self, spec: SourceSpec, reason: str) -> None:
+        self._absent.append(Problem(str(spec.path), reason))
+        self._away[spec.name] = reason
 
     def _name_lost(self, doubtful: list[tuple[str, list[str]]]) -> None:
         """Where packs are gone: name the notes that no source could give again. The others were stored anew just now."""
@@ -396,8 +429,9 @@ class Job:
         self._ledger.forget(self._gone_for_good())
         return True
 
-    def _result(self, snapshot: str, new: int, gatherer: Gatherer) -> RunResult:
+    def _result(self, snapshot: str, found: Counter[str], gatherer: Gatherer) -> RunResult:
         notes, gone, _ = self._ledger.totals()
+        new = found.total()
         tally = gatherer.tally
         added = sum(writer.stats.bytes for writer in self._writers)
         objects = sum(writer.stats.objects for writer in self._writers) + 1
@@ -407,6 +441,7 @@ class Job:
             not_downloaded=tally.not_downloaded, omitted=tally.omitted, orphan=tally.orphans,
             unreadable=len(tally.problems), damaged=self._ledger.damaged(), deleted=tally.deleted, bytes_read=tally.bytes_read,
             bytes_added=added, destinations=[delivery], errors=self._absent + tally.problems + self.lost, seconds=0.0,
+            sources=[SourceResult(spec.name, found[spec.name], self._away.get(spec.name)) for spec in self._plan.sources],
         )  # fmt: skip
 
 

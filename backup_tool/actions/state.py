@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from backup_tool.destinations.files import is_abandoned, make_folder, replace_file, told
 from backup_tool.destinations.places import where
-from backup_tool.destinations.processes import temporary_name, try_lock
+from backup_tool.destinations.processes import Maker, temporary_name, this_process, try_lock
 from backup_tool.errors import BackupError, Locked
 from backup_tool.names import folded, safe_name, shown
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from backup_tool.repository import Repository
 
 _VERSION = 1
+_PATIENCE = 0.5  # seconds
 _LARGEST = 64 * 2**20  # bytes of a state file worth reading: a million snapshots
 
 
@@ -43,25 +44,39 @@ class State:
 
         Raises Locked, naming the other run's process and since when. Where none can be taken the run goes on: the repository has its own.
         """
-        file = self._lock_file(place)
-        try:
-            if file is not None and not try_lock(file):
-                raise _locked(label or place, os.read(file, 200))
-            if file is not None:
-                _tell(file)
+        file = self._lock_file(f"run-{_digest(place)}.lock")
+        if file is None:
             yield
+            return
+        try:
+            if not try_lock(file):
+                raise _locked(label or place, os.read(file, 200))
+            try:
+                _tell(file)
+                yield
+            finally:
+                _tell_nothing(file)
         finally:
-            if file is not None:
-                os.close(file)
+            os.close(file)
 
-    def _lock_file(self, place: str) -> int | None:
-        path = self.folder / f"run-{_digest(place)}.lock"
+    def _lock_file(self, name: str) -> int | None:
         try:
             make_folder(self.folder)
-            return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+            return os.open(self.folder / name, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         except OSError as error:
             self.trouble = told(error, str(self.folder))
             return None
+
+    def running(self) -> tuple[int, str] | None:
+        """(process id, since when in RFC 3339) of a run of this machine that is at work; None where there is none. No lock is touched: a
+        run that begins at this moment must not find it taken."""
+        for path in sorted(self.folder.glob("run-*.lock")):
+            with suppress(OSError, ValueError):
+                pid, since, start, boot = path.read_bytes()[:200].decode("ascii").split()
+                if Maker(this_process().host, boot, int(pid), start).is_alive():
+                    datetime.fromisoformat(since)
+                    return int(pid), since
+        return None
 
     def seen_snapshots(self, copy: str) -> set[str]:
         """The ids of the snapshots that this copy (`witnessed`) held at the last look, but for those forgotten from here."""
@@ -189,13 +204,31 @@ class State:
                 if is_abandoned(entry.name, entry.stat(follow_symlinks=False).st_mtime, time.time()):
                     shutil.rmtree(entry.path, ignore_errors=True)
 
-    def save_last_run(self, record: Mapping[str, Any]) -> None:
-        """Keep what the last run did, for `status`: anything that JSON can hold."""
-        self._save("last-run", dict(record))
+    @contextmanager
+    def history_lock(self) -> Iterator[None]:
+        """Held while the history is read, changed and saved, by one process at a time. After half a second it goes on without."""
+        file = self._lock_file("history.lock")
+        try:
+            end = time.monotonic() + _PATIENCE
+            while file is not None and not try_lock(file) and time.monotonic() < end:
+                time.sleep(0.01)
+            yield
+        finally:
+            if file is not None:
+                os.close(file)
 
-    def load_last_run(self) -> dict[str, Any] | None:
-        """What the last run did, or None."""
-        return self._load("last-run")
+    def save_history(self, record: Mapping[str, Any]) -> None:
+        """Keep what the last runs and checks came to, for `status`: anything that JSON can hold."""
+        self._save("history", dict(record))
+
+    def load_history(self) -> dict[str, Any] | None:
+        """What the last runs and checks came to; None where nothing was kept, or it cannot be read."""
+        return self._load("history")
+
+    @property
+    def has_history(self) -> bool:
+        """Whether something was kept, readable or not."""
+        return os.path.exists(self.folder / "history.json")
 
     def _save(self, name: str, content: dict[str, Any]) -> None:
         """Whole or not at all. That it cannot be written is told by `trouble` and stops nothing."""
@@ -241,12 +274,18 @@ def _texts(content: dict[str, Any] | None) -> dict[str, str]:
 
 def _tell(file: int) -> None:
     """Write into the lock whose it is, for the message of the one that finds it taken."""
+    me = this_process()
     with suppress(OSError):
         os.ftruncate(file, 0)
-        os.write(file, f"{os.getpid()} {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}\n".encode())
+        os.write(file, f"{me.pid} {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} {me.start} {me.boot}\n".encode())
+
+
+def _tell_nothing(file: int) -> None:
+    with suppress(OSError):
+        os.ftruncate(file, 0)
 
 
 def _locked(repository: str, told_by_other: bytes) -> Locked:
-    pid, _, since = told_by_other.decode("ascii", "replace").strip().partition(" ")
+    pid, since = (*told_by_other.decode("ascii", "replace").split(), "", "")[:2]
     whose = f" (process {shown(pid)}, since {shown(since)})" if pid.isdigit() and since else ""
     return Locked(f"another run is working on {shown(repository)}{whose}", "let it finish, then run this again")

@@ -31,7 +31,10 @@ def doctor(
         rows = [("destination", found.destination), ("repository", "there" if found.repository else "not there")]
         if (known := found.condition) is not None:
             rows += [("account", known.account or "not told"), ("folder", known.folder), ("used", _used(known.used, known.limit))]
-            rows += [("in the trash", console.size(known.in_trash)), ("signed in", console.local(known.signed_in))]
+            rows += [
+                ("in the trash", "not told" if known.in_trash is None else console.size(known.in_trash)),
+                ("signed in", console.local(known.signed_in)),
+            ]
             if known.sign_in_ends is not None:
                 rows.append(("sign-in ends", f"{console.local(known.sign_in_ends)} or so"))
         console.table(rows, ("", ""), with_head=False)

@@ -7,6 +7,7 @@ import typer
 
 from backup_tool.cli import console, options
 from backup_tool.cli.app import verb
+from backup_tool.cli.ending import kept
 from backup_tool.cli.run import plan_of, tell_undelivered
 from backup_tool.cli.session import Session
 from backup_tool.errors import UsageError
@@ -56,9 +57,11 @@ def import_(
         if split_silence:
             for note in looked.result().notes:
                 session.note(_line(note))
-        plan = plan_of(session)
-        plan.alone = False
-        result, code = looked.store(plan, session.progress)
+        with kept(session) as told:
+            plan = plan_of(session)
+            plan.alone = False
+            result, code = looked.store(plan, session.progress)
+            told.places = result.destinations
     session.result(result, lambda: _tell(result, dry_run=dry_run))
     console.problems(result.errors)
     tell_undelivered(session, result.destinations)

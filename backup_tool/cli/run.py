@@ -6,13 +6,14 @@ import typer
 
 from backup_tool.cli import console, options
 from backup_tool.cli.app import verb
+from backup_tool.cli.ending import kept
 from backup_tool.cli.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from backup_tool.actions.deliver import Delivered
-    from backup_tool.actions.run import RunPlan
+    from backup_tool.actions.run import RunPlan, RunResult
 
 
 @verb()
@@ -31,14 +32,25 @@ def run(
     backup run                      (everything in the settings file, to every destination)
     """
     from backup_tool.actions.run import run as carry_out
-    from backup_tool.destinations import days_left
 
     session.limit_upload(limit_upload)
     chosen = session.chosen([*(sources or []), *(source or [])])
-    plan = plan_of(session)
-    plan.sources, plan.typed, plan.unlock = chosen.sources, chosen.typed, session.keys(key_file)
-    done, code = carry_out(plan, session.progress)
+    with kept(session, [spec.name for spec in chosen.sources]) as told:
+        plan = plan_of(session)
+        plan.sources, plan.typed, plan.unlock = chosen.sources, chosen.typed, session.keys(key_file)
+        done, told.code = carry_out(plan, session.progress)
+        told.line, told.errors, told.sources, told.places = closing_line(done), done.errors, done.sources, done.destinations
     console.problems(done.errors)
+    session.result(done, lambda: print(told.line))
+    tell_undelivered(session, done.destinations)
+    tell_days_left(session, {one.name for one in done.destinations if one.status == "delivered"})
+    if session.settings.retention:
+        session.progress.warn("[retention] is not applied by this version: no snapshot is forgotten")
+    return told.code
+
+
+def closing_line(done: "RunResult") -> str:
+    """What a run came to, in one line."""
     told = [f"{console.count(done.new, 'new note')}", f"{done.unchanged:,} unchanged"]
     parts = [f"{number:,} {what}" for what, number in (("not downloaded", done.not_downloaded), ("omitted", done.omitted)) if number]
     missing = "missing" + (f" ({', '.join(parts)})" if parts else "")
@@ -48,17 +60,17 @@ def run(
         if number
     ]
     told += [f"{number:,} {what}" for what, number in (("damaged", done.damaged), ("unreadable", done.unreadable)) if number]
-    line = f"{', '.join(told)}; {console.size(done.bytes_added)} added, snapshot {done.snapshot[:8]}, {done.seconds:.1f} s"
-    session.result(done, lambda: print(line))
-    tell_undelivered(session, done.destinations)
-    reached = {one.name for one in done.destinations if one.status == "delivered"}
-    for spec in session.specs:  # of a place that was not reached it may be wrong: Apple ends a sign-in when it likes
+    return f"{', '.join(told)}; {console.size(done.bytes_added)} added, snapshot {done.snapshot[:8]}, {done.seconds:.1f} s"
+
+
+def tell_days_left(session: Session, reached: set[str]) -> None:
+    """For how long the sign-ins last. Of a place that was not reached it may be wrong: Apple ends a sign-in when it likes."""
+    from backup_tool.destinations import days_left
+
+    for spec in session.specs:
         if spec.name in reached and (left := days_left(spec, session.state.home(spec.label))) is not None:
             days = console.count(max(1, round(left)), "day")
             session.note(f"{console.one_line(spec.name)}: about {days} left until somebody has to sign in again")
-    if session.settings.retention:
-        session.progress.warn("[retention] is not applied by this version: no snapshot is forgotten")
-    return code
 
 
 def tell_undelivered(session: Session, destinations: "Sequence[Delivered]") -> None:

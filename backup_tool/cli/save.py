@@ -6,6 +6,7 @@ import typer
 
 from backup_tool.cli import console
 from backup_tool.cli.app import verb
+from backup_tool.cli.ending import kept
 from backup_tool.cli.run import plan_of, tell_undelivered
 from backup_tool.cli.session import Session
 
@@ -31,9 +32,11 @@ def unsave(session: Session, notes: _Notes) -> int:
 def _mark(session: Session, notes: list[str], *, saved: bool) -> int:
     from backup_tool.actions.saving import save as carry_out
 
-    plan = plan_of(session)
-    plan.alone = False
-    done, code = carry_out(plan, notes, saved, session.progress)
+    with kept(session) as told:
+        plan = plan_of(session)
+        plan.alone = False
+        done, code = carry_out(plan, notes, saved, session.progress)
+        told.places = done.destinations
 
     def text() -> None:
         changed = sum(note.changed for note in done.notes)

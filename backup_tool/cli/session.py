@@ -120,6 +120,16 @@ class Session:
         self._stack.callback(destination.close)
         return Place(spec.name, destination)
 
+    def label_of(self, spec: DestinationSpec) -> str:
+        """The label of a destination as it gives it itself: by that it is remembered."""
+        from backup_tool.destinations import label_of
+        from backup_tool.errors import BackupError
+
+        try:
+            return label_of(spec)
+        except BackupError:
+            return spec.label
+
     @property
     def _cache(self) -> Path | None:
         from backup_tool.config import cache_dir
@@ -161,8 +171,8 @@ class Session:
 
         return Repository.open(self.place(self.destination), self.password())
 
-    def each(self) -> Iterator[tuple[str, Repository | BackupError]]:
-        """Every destination that is meant by itself: its name, and the open repository or why it cannot be had. One alone raises that."""
+    def each(self) -> Iterator[tuple[DestinationSpec, Repository | BackupError]]:
+        """Every destination that is meant by itself, and the open repository or why it cannot be had."""
         from backup_tool.errors import BackupError
         from backup_tool.repository import Repository
 
@@ -171,11 +181,9 @@ class Session:
             try:
                 destination = self.place(self.place_of(spec).destination, spec)
                 password = password or self.password()
-                yield spec.name, Repository.open(destination, password)
+                yield spec, Repository.open(destination, password)
             except BackupError as error:
-                if len(self.specs) == 1:
-                    raise
-                yield spec.name, error
+                yield spec, error
 
     def place(self, destination: Destination, spec: DestinationSpec | None = None) -> Destination:
         """It, where there is a repository. Raises NoRepository with the command to type. `spec` names it where it is not the first."""
@@ -183,10 +191,18 @@ class Session:
             from backup_tool.errors import NoRepository
 
             spec = spec or self.spec
+            if (near := self._perhaps_meant()) is not None:
+                raise NoRepository(f"no repository at {shown(spec.label)}", f"the nearest destination of the settings is: --repo {near}")
             doubt = "is the disk mounted?" if spec.type == "local" else "is that the right place, and the right account or client?"
             hint = f"{doubt} a new repository is made by: backup init --repo {console.quoted(spec.label)}"
             raise NoRepository(f"no repository at {shown(spec.label)}", hint)
         return destination
+
+    def _perhaps_meant(self) -> str | None:
+        from backup_tool.config import nearest_destination
+
+        near = nearest_destination(self.common.repo or os.environ.get("BACKUP_REPOSITORY"), self.settings)
+        return None if near is None else console.quoted(near)
 
     def archive(self, snapshot: str | None = None) -> Archive:
         """The archive view, or one snapshot."""

@@ -6,6 +6,7 @@ import typer
 
 from backup_tool.cli import console, options
 from backup_tool.cli.app import verb
+from backup_tool.cli.ending import kept
 from backup_tool.cli.run import tell_undelivered
 from backup_tool.cli.session import Session
 
@@ -32,8 +33,10 @@ def sync(
     delivery = session.delivery
     if not isinstance(delivery, Delivery):
         raise UsageError("there is one destination only: nothing to bring level", "name further ones in the settings: configs/full.toml")
-    session.place(delivery)
-    done, code = carry_out(delivery, session.password(), session.state, session.progress, prune=prune, dry_run=dry_run)
+    with kept(session) as told:
+        session.place(delivery)
+        done, code = carry_out(delivery, session.password(), session.state, session.progress, prune=prune, dry_run=dry_run)
+        told.places = done.destinations
 
     def text() -> None:
         for one in done.destinations:

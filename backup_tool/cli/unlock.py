@@ -22,9 +22,11 @@ def unlock(
 
     removed: list[str] = []
     away = 0
-    for name, repository in session.each():
+    for spec, repository in session.each():
         if isinstance(repository, BackupError):
-            session.progress.warn(f"{name} was not unlocked: {repository.message}")
+            if len(session.specs) == 1:
+                raise repository
+            session.progress.warn(f"{spec.name} was not unlocked: {repository.message}")
             away = 3
         else:
             removed += remove(repository, remove_all=remove_all)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backup_tool.errors import UsageError
+from backup_tool.names import shown
 
 if TYPE_CHECKING:
     from backup_tool.config import DestinationSpec
-    from backup_tool.destinations.base import Destination
+    from backup_tool.destinations.base import Destination, SignInKept
     from backup_tool.destinations.limits import UploadLimit
 
 
@@ -51,6 +52,15 @@ def open_destination(
     )
 
 
+def label_of(spec: DestinationSpec) -> str:
+    """The label that the place has when it is open, without what only opening needs. Raises UsageError for a place that cannot be meant."""
+    if spec.type == "gdrive":
+        return spec.label
+    if spec.type == "icloud":
+        return f"icloud:{shown(spec.place, 200)}"
+    return open_destination(spec).label
+
+
 def _kept(place: Destination, cache: Path | None, tell: Callable[[str], None]) -> Destination:
     from backup_tool.destinations.cache import Cache
 
@@ -64,6 +74,20 @@ def days_left(spec: DestinationSpec, home: Path) -> float | None:
     from backup_tool.destinations.icloud.session import days_left as of_icloud
 
     return of_icloud(home)
+
+
+def sign_in_kept(spec: DestinationSpec, home: Path) -> SignInKept | None:
+    """What is kept of the sign-in to this destination; None where it has none that a person gives, or where looking could ask one (a
+    keyring). Raises BackupError where it cannot be read."""
+    if spec.type == "icloud":
+        from backup_tool.destinations.icloud.session import kept as of_icloud
+
+        return of_icloud(home)
+    if spec.type == "gdrive" and not spec.options.keys() & {"service_account", "keyring"}:
+        from backup_tool.destinations.gdrive.signin import kept as of_drive
+
+        return of_drive(home)
+    return None
 
 
 def _rest(spec: DestinationSpec, limit: UploadLimit | None) -> Destination:

@@ -13,6 +13,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 import msgspec
 
+from backup_tool.errors import BackupError
 from backup_tool.models import Secret
 
 ObjectKind = Literal["config", "keys", "snapshots", "index", "locks", "data"]
@@ -101,6 +102,14 @@ class ManyCopies(Protocol):
 
 
 @runtime_checkable
+class PassingOver(Protocol):
+    """A destination of several places that can do without the one that it looks at."""
+
+    def pass_over(self, damaged: BackupError) -> bool:
+        """What all of the repository hangs on is damaged at that place: go on with the next one. False where none can be had."""
+
+
+@runtime_checkable
 class Checksums(Protocol):
     """An extra of destinations that compute the SHA-256 of what they store by themselves."""
 
@@ -130,6 +139,18 @@ class Condition(msgspec.Struct, kw_only=True):
     sign_in_may_end: str | None = None
     """When it ends if the account's own set-up was left in a state for trying out."""
     folder: Literal["there", "absent", "in the trash"] = "absent"
+
+
+class SignInKept(msgspec.Struct, kw_only=True):
+    """What this machine knows of a sign-in, without asking anybody. Times as in `Condition`; `signed_in` is None where nobody has."""
+
+    signed_in: str | None = None
+    accepted: str | None = None
+    """When the service last accepted it, where that is kept."""
+    sign_in_ends: str | None = None
+    sign_in_may_end: str | None = None
+    is_estimate: bool = False
+    """Whether the service itself has not said when it ends."""
 
 
 @runtime_checkable

@@ -43,6 +43,7 @@ class Courier:
         self._fetch, self._arrived = fetch, arrived
         self._parcels: deque[Parcel] = deque()
         self._put = self._settled = 0
+        self._to_carry = [0, 0]
         self._under_way = 0
         self._alone = False
         self._stopped = False
@@ -57,7 +58,15 @@ class Courier:
         with self._change:
             self._parcels.append(parcel)
             self._put += 1
+            self._to_carry[0] += 1
+            self._to_carry[1] += parcel.size
             self._change.notify_all()
+
+    @property
+    def to_carry(self) -> tuple[int, int]:
+        """(objects, bytes) that the place has not confirmed."""
+        with self._change:
+            return self._to_carry[0], self._to_carry[1]
 
     @property
     def left(self) -> int:
@@ -121,6 +130,9 @@ class Courier:
         except OSError as error:
             raise BackupError(f"{parcel.kind} {parcel.name[:16]} could not be read here: {(error.strerror or 'error').lower()}") from error
         self.count(parcel)
+        with self._change:
+            self._to_carry[0] -= 1
+            self._to_carry[1] -= parcel.size
         self._arrived(self.place, parcel)
 
     def count(self, parcel: Parcel) -> None:

@@ -19,7 +19,7 @@ from backup_tool.destinations.cache import Kept
 from backup_tool.destinations.courier import Courier
 from backup_tool.destinations.files import NewFile, told
 from backup_tool.destinations.local import LocalDestination
-from backup_tool.destinations.several import Bytes, Place, Several, T, is_named, no_repository
+from backup_tool.destinations.several import Bytes, Place, Several, T, config_damaged, is_named, no_repository
 from backup_tool.destinations.spool import QUEUED, Parcel, Spool, find_spool
 from backup_tool.errors import (
     BackupError,
@@ -69,6 +69,11 @@ class Delivery(Several):
         self._listed: dict[ObjectKind, dict[str, int]] = {}
         self._store: LocalDestination | None = None
         self._probed = False
+        self._strangers: list[Place] = []
+        """Places that were refused for having another config than the view."""
+        self._new_spool = False
+        self._is_writable = True
+        """Whether the spool can be written."""
 
     # Looking what is there
 
@@ -96,24 +101,64 @@ class Delivery(Several):
         if not reached:
             return self._begin_away()
         self.view, config = reached[0]
-        for number, (place, other) in enumerate(reached[1:], 1):
-            if other != config:
-                place.refuse(self._another(place, self.view))
-            elif twin := next((one for one, _ in reached[:number] if _is_same(one.destination, place.destination)), None):
-                hint = f"give {place.name} a place of its own in the settings, then: backup init --repo {place.name}"
-                place.refuse(BackupError(f"{place.name} is the same place as {twin.name}, and no second copy", hint))
+        self._refuse_strangers(self.view, reached)
         self.spool = Spool(self._spools / hashlib.sha256(config).hexdigest()[:16], self._bound)
         primary = self.primary.destination
         direct = isinstance(primary, LocalDestination) and self.primary.error is None
         if direct and len(reached) > 1:
             direct = _has_room(primary)
         if not direct or len(self.places) > 1 or self.spool.store.path.is_dir():
-            self.spool.prepare(config, self._keys_of(self.view), [place.destination.label for place in self.places])
+            self._prepare(self.spool, config, self.view, needed=not direct)
         self.memory = None if self._cache is None else Kept(self._cache, config)
         self._store = primary if direct and isinstance(primary, LocalDestination) else self.spool.store
-        self.waiting = None if self.spool.is_empty() and direct else self.spool.store
+        self.waiting = None if self.spool is None or (self.spool.is_empty() and direct) else self.spool.store
         self._start()
         return True
+
+    def _refuse_strangers(self, view: Place, reached: Sequence[tuple[Place, bytes]]) -> None:
+        """What is no mirror of the view: another repository, or the same place under a second name."""
+        for number, (place, config) in enumerate(reached[1:], 1):
+            if config != reached[0][1]:
+                place.refuse(self._another(place, view))
+                self._strangers.append(place)
+            elif twin := next((one for one, _ in reached[:number] if _is_same(one.destination, place.destination)), None):
+                hint = f"give {place.name} a place of its own in the settings, then: backup init --repo {place.name}"
+                place.refuse(BackupError(f"{place.name} is the same place as {twin.name}, and no second copy", hint))
+
+    def _prepare(self, spool: Spool, config: bytes, view: Place, *, needed: bool) -> None:
+        """Make the spool ready. One that cannot be written is done without where it is not `needed`; what waits in it can be read still."""
+        self._new_spool = not spool.store.path.is_dir()
+        try:
+            spool.prepare(config, self._keys_of(view), [place.destination.label for place in self.places])
+        except BackupError as error:
+            if needed:
+                raise
+            self._told(f"the spool is done without ({error.message}): what a place cannot take now is brought there by a later run")
+            self._is_writable = False
+            with suppress(BackupError):
+                spool.load()
+                if not spool.is_empty() and spool.is_of(config):
+                    return
+            self.spool = None
+
+    def pass_over(self, damaged: BackupError) -> bool:
+        """As the protocol says: the view, whose config is `damaged`, gets nothing, and what it made look strange is looked at again."""
+        broken = self.view
+        if broken is None or len(self.places) < 2:
+            return False
+        for courier in self.couriers.values():
+            courier.stop()
+        if self.spool is not None and self._new_spool:
+            self.spool.discard()
+        for place in self._strangers:
+            place.error, place.refused = None, False
+        broken.refuse(config_damaged(broken))
+        self.couriers, self._strangers, self._probed, self.view = {}, [], False, None
+        with suppress(BackupError):
+            if self.exists():
+                broken.refuse(config_damaged(broken, self.view))
+                return True
+        return False
 
     def _look(self) -> Sequence[bytes | None]:
         with ThreadPoolExecutor(len(self.places), "looking") as pool:
@@ -166,6 +211,12 @@ class Delivery(Several):
         """What the view listed, and what this run stored: what it has, where all of it was delivered."""
         return {**self._listed.get(kind, {}), **self._added.get(kind, {})}
 
+    @property
+    def stored(self) -> tuple[int, int]:
+        """(objects, bytes) that this run stored."""
+        sizes = [size for of_kind in self._added.values() for size in of_kind.values()]
+        return len(sizes), sum(sizes)
+
     def note(self, index: set[str], snapshots: set[str]) -> None:
         """At the end of a run: these of its index files and snapshots the next one needs, should it reach nobody."""
         if self.spool is None or self.view is None or not self._spooled():
@@ -178,7 +229,8 @@ class Delivery(Several):
     def _start(self) -> None:
         self._probed = True
         if self.waiting is not None and self.spool is not None and self._reached():  # else a place that is away may have it
-            self._mend(self.spool)
+            with suppress(BackupError):  # a spool that cannot be written: what is damaged in it stays there
+                self._mend(self.spool)
         for place in self._reached():
             uploads = 1 if isinstance(place.destination, LocalDestination) else self._uploads
             self.couriers[place.name] = Courier(place, self._fetched, self._has_arrived, uploads=uploads)
@@ -244,6 +296,17 @@ class Delivery(Several):
                 self.waiting = self.spool.store
                 return self.spool.store
         return self.store
+
+    def turn_to_spool(self, full: NoSpace) -> bool:
+        """The primary, which was written directly, is `full`: what comes now is stored on this machine, and the primary waits for it. False
+        where it is not that which is full, or there is no spool."""
+        primary = self.primary.destination
+        if self.spool is None or not self._is_writable or self._store is not primary or primary.label not in full.message:
+            return False
+        self.couriers[self.primary.name].error = full
+        self._store = self.waiting = self.spool.store
+        self._listed.pop("data", None)  # what this run has stored there is found again
+        return True
 
     def _lock_view(self, name: str, data: bytes) -> None:
         view = self.view
@@ -323,16 +386,18 @@ class Delivery(Several):
     def _fetched(self, parcel: Parcel, to: Place) -> Iterator[Path]:
         """The bytes of an object, held against its name: from this machine, else from another place."""
         path = self._here(parcel)
-        if path is not None:
-            if _hash_of(path) != parcel.name:
-                raise IntegrityError(
-                    f"{parcel.kind} {parcel.name[:16]} is damaged on this machine, and was not delivered", "see: backup check"
-                )
+        if path is not None and _hash_of(path) == parcel.name:
             yield path
             return
-        assert self.spool is not None
-        with NewFile(self.spool.store.path) as file:
-            self._copy(parcel, to, file)
+        what, hint = f"{parcel.kind} {parcel.name[:16]}", "see: backup check"
+        problem: BackupError = Incomplete(f"{what} is at no other place that is reached", hint)
+        if path is not None:
+            problem = IntegrityError(f"{what} is damaged on this machine, and was not delivered", hint)
+        spool = self.spool.store if self.spool is not None and self._is_writable else self.store
+        with NewFile(spool.path) as file:
+            source = self._copy(parcel, to, file, problem)
+            if path is not None:
+                self._tell_once(f"{what} is damaged on this machine: {to.name} gets it from {source.name}")
             yield file.path
 
     def _here(self, parcel: Parcel) -> Path | None:
@@ -340,8 +405,9 @@ class Delivery(Several):
         paths = [store.file_of(parcel.kind, parcel.name) for store in stores if store is not None]
         return next((path for path in paths if path.is_file()), None)
 
-    def _copy(self, parcel: Parcel, to: Place, file: NewFile) -> None:
-        problem: BackupError = Incomplete(f"{parcel.kind} {parcel.name[:16]} is at no other place that is reached", "see: backup check")
+    def _copy(self, parcel: Parcel, to: Place, file: NewFile, problem: BackupError) -> Place:
+        """Fill the file from another place, and say which. Raises `problem` where none has the object."""
+        is_damaged = isinstance(problem, IntegrityError)
         for place in [place for place in self.places if place is not to and place.error is None]:
             try:
                 os.ftruncate(file.fd, 0)
@@ -355,18 +421,38 @@ class Delivery(Several):
             except OSError as error:
                 raise told(error, str(file.path.parent)) from error
             except BackupError as error:
-                problem = error
+                problem = problem if is_damaged else error
                 continue
             if digest.hexdigest() == parcel.name:
-                return
-            problem = IntegrityError(
-                f"{parcel.kind} {parcel.name[:16]} at {place.name} is damaged", f"see: backup check --repo {place.name}"
-            )
+                return place
+            if not is_damaged:
+                hint = f"see: backup check --repo {place.name}"
+                problem = IntegrityError(f"{parcel.kind} {parcel.name[:16]} at {place.name} is damaged", hint)
         raise problem
 
-    def hold_back(self, snapshot: str) -> None:
-        """A snapshot that waits is not listed by this process: what it names is not there."""
-        self._held_back.add(snapshot)
+    def hold_back(self, name: str) -> None:
+        """A snapshot or an index file that waits is not listed by this process: what it names is not there."""
+        self._held_back.add(name)
+
+    @property
+    def held_back(self) -> frozenset[str]:
+        """What is not listed."""
+        return frozenset(self._held_back)
+
+    def out_of_reach(self) -> dict[str, int]:
+        """Packs, with their sizes, that left the spool before the primary had them, and that no place has now. Where a place that may have
+        them cannot be asked, only those that an earlier run has set aside."""
+        if self.spool is None or not (owed := self.spool.owed):
+            return {}
+        for place in self._reached():
+            try:
+                there = {name for name, _ in place.destination.list("data")}
+            except BackupError as error:
+                self.lose(place, error)
+                continue
+            owed = {name: size for name, size in owed.items() if name not in there}
+        aside = owed.keys() if len(self._reached()) == len(self.places) else self.spool.aside
+        return {name: size for name, size in owed.items() if name in aside}
 
     # What is there: by the view, as long as it answers
 
@@ -488,7 +574,7 @@ def _is_same(one: Destination, other: Destination) -> bool:
 
 
 def _has_room(folder: Destination) -> bool:
-    """Whether a night's notes may be written there directly. Where it becomes full, a run ends: the others would get nothing, either."""
+    """Whether a night's notes may be written there directly. One that becomes full all the same costs a second look at the sources."""
     assert isinstance(folder, LocalDestination)
     try:
         return shutil.disk_usage(folder.path).free >= _ROOM

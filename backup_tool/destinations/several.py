@@ -16,7 +16,7 @@ from typing import NoReturn, Protocol, TypeVar
 from backup_tool.destinations.base import Destination, Draft, ObjectKind
 from backup_tool.destinations.local import LocalDestination
 from backup_tool.destinations.spool import Spool
-from backup_tool.errors import BackupError, BadRange, NoRepository, ObjectMissing
+from backup_tool.errors import BackupError, BadRange, IntegrityError, NoRepository, ObjectMissing
 
 T = TypeVar("T")
 
@@ -58,6 +58,8 @@ class Several:
         self.spool = spool
         self.waiting: Destination | None = None
         """The spool's objects, where there are any."""
+        self._aside: frozenset[str] = frozenset()
+        """Of these: what cannot be had whole, and is not listed."""
         self._told = told
         self._said: set[str] = set()
 
@@ -82,14 +84,16 @@ class Several:
 
     def _look_into_spool(self, view: Place) -> None:
         if self.spool is not None and not self.spool.is_empty() and self.spool.is_of(view.destination.load("config", "config")):
-            self.waiting = self.spool.store
+            self.waiting, self._aside = self.spool.store, frozenset(self.spool.aside)
 
     def list(self, kind: ObjectKind) -> Iterator[tuple[str, int]]:
         """What the view has, and what waits for it."""
         yield from {**dict(self._waiting_list(kind)), **dict(self._of_view(lambda place: [*place.list(kind)]))}.items()
 
     def _waiting_list(self, kind: ObjectKind) -> Sequence[tuple[str, int]]:
-        return [] if self.waiting is None or kind in ("config", "keys", "locks") else [*self.waiting.list(kind)]
+        if self.waiting is None or kind in ("config", "keys", "locks"):
+            return []
+        return [(name, size) for name, size in self.waiting.list(kind) if name not in self._aside]
 
     def size(self, kind: ObjectKind, name: str) -> int:
         """Its size in the view, or where it waits."""
@@ -192,6 +196,16 @@ class Several:
         if left := self._reached():
             self._told(f"{place.name} is passed over ({error.message}): {left[0].name} is used")
 
+    def pass_over(self, damaged: BackupError) -> bool:
+        """As the protocol says: nothing more is asked of the view, whose config is `damaged`."""
+        view = self.view
+        if view is None or len(self._reached()) < 2:
+            return False
+        self.lose(view, config_damaged(view))
+        with suppress(BackupError):
+            return self.exists()
+        return False
+
     def close(self) -> None:
         """Let go of all places."""
         for place in self.places:
@@ -236,6 +250,12 @@ def no_repository(place: Place) -> NoRepository:
     label = place.destination.label
     doubt = "is its disk mounted?" if isinstance(place.destination, LocalDestination) else "is that the right place, account and client?"
     return NoRepository(f"there is no repository at {label}", f"{doubt} to make one there: backup init --repo {place.name}")
+
+
+def config_damaged(place: Place, sound: Place | None = None) -> IntegrityError:
+    """The error for a place whose config cannot be opened, while `sound` has one that can."""
+    hint = f"copy the file config of {sound.name} over it, then: backup run" if sound is not None else "see: backup check"
+    return IntegrityError(f"{place.name} has a damaged config", hint)
 
 
 def is_named(data: bytes, name: str) -> bool:

@@ -1,12 +1,14 @@
 """The spool: objects on this machine's disk that the primary does not have yet. A folder laid out like a repository, encrypted as that is.
 
 An object leaves it when the primary has it and every place that is reached in this run has taken its copy. Where the spool is full, a pack
-may leave as soon as any place has it; which ones the primary still lacks then stands in ``owed.json``.
+may leave as soon as any place has it; which ones the primary still lacks then stands in ``owed.json``. Where that other place is no longer
+in the settings, they are set aside with all that names them: ``aside.json``.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -63,6 +65,10 @@ class Spool:
         self.load()
         self._write("places.json", sorted({*_places(self._folder), *places}))
 
+    def discard(self) -> None:
+        """Remove it, with all that is in it."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
     def load(self) -> None:
         """Look what is in it."""
         self._packs = dict(self.store.list("data"))
@@ -83,6 +89,21 @@ class Spool:
         found = _read(self._folder / "needed.json")
         whole = isinstance(found, dict) and all(isinstance(names, dict) for names in found.values())
         return found if whole and isinstance(found, dict) else {}
+
+    def places(self) -> list[str]:
+        """The labels of the places it was ever for."""
+        return _places(self._folder)
+
+    @property
+    def aside(self) -> set[str]:
+        """Names of what cannot be delivered until a place is back in the settings: packs, and index files and snapshots that name them."""
+        found = _read(self._folder / "aside.json")
+        return set(map(str, found)) if isinstance(found, list) else set()
+
+    def set_aside(self, names: Iterable[str]) -> None:
+        """These, and nothing else, are set aside."""
+        if self.aside != (wanted := set(names)):
+            self._write("aside.json", sorted(wanted))
 
     def is_of(self, config: bytes) -> bool:
         """Whether it is of the repository with this config."""
@@ -210,6 +231,18 @@ def find_spool(folder: Path, labels: Sequence[str], bound: int = 0) -> Spool | N
     spool = Spool(max(found, key=lambda path: (path / "places.json").stat().st_mtime), bound)
     spool.load()
     return spool
+
+
+def spools_in(folder: Path) -> list[Spool]:
+    """Every spool below `folder` that can be looked into."""
+    found = []
+    with suppress(OSError):
+        for path in sorted(path for path in folder.iterdir() if path.is_dir()):
+            with suppress(BackupError):
+                spool = Spool(path, 0)
+                spool.load()
+                found.append(spool)
+    return found
 
 
 def _places(folder: Path) -> list[str]:

@@ -10,7 +10,7 @@ from functools import partial
 
 import msgspec
 
-from backup_tool.destinations.base import Destination, ObjectKind
+from backup_tool.destinations.base import Destination, ObjectKind, PassingOver
 from backup_tool.errors import BackupError, BadRange, DamagedObject, IntegrityError, NoRepository, ObjectMissing, UsageError
 from backup_tool.models import Secret
 from backup_tool.repository import keys, polynomial, sealed
@@ -87,11 +87,17 @@ class Repository:
 
     @classmethod
     def open(cls, destination: Destination, password: Secret, *, clock: Clock | None = None) -> Repository:
-        """Open a repository. Raises NoRepository, WrongPassword, DamagedObject (a key or the config), and what the destination raises."""
+        """Open a repository; of several places, the first whose config is sound. Raises NoRepository, WrongPassword, DamagedObject (a key
+        or the config), and what the destination raises."""
         if not destination.exists():
             raise NoRepository(f"there is no repository at {destination.label}", "is the disk mounted? to make a new one: 'backup init'")
         key_id, key = keys.open_key(destination, password)
-        config = _read_config(destination, key)
+        try:
+            config = _read_config(destination, key)
+        except DamagedObject as damaged:
+            if isinstance(destination, PassingOver) and destination.pass_over(damaged):
+                return cls.open(destination, password, clock=clock)
+            raise
         if config.version not in _VERSIONS:
             raise BackupError(f"the repository has format version {config.version}, unknown to this release", "use a newer one")
         return cls(destination, key, key_id, config, clock or Clock())

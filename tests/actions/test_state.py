@@ -56,12 +56,12 @@ with state.workspace() as folder:
 
 def test_nothing_is_made_before_it_is_needed(state: State) -> None:
     """Asking makes no folder; the folder and its files are for the owner only."""
-    assert state.load_last_run() is None
+    assert state.load_history() is None
     assert state.seen_snapshots(ID) == state.names_in_use() == set()
     assert not state.folder.parent.exists()
     before = os.umask(0)
     try:
-        state.save_last_run({"notes": 1})
+        state.save_history({"notes": 1})
         with state.run_lock(ID), state.workspace():
             pass
     finally:
@@ -128,10 +128,10 @@ def test_what_was_seen_is_remembered(state: State) -> None:
 def test_the_last_run_is_kept(state: State) -> None:
     """What the last run did can be told later."""
     record = {"snapshot": "a" * 64, "notes": 5, "errors": [{"path": "ä\udcff", "reason": "x"}], "seconds": 1.5}
-    state.save_last_run(record)
-    assert State(state.folder).load_last_run() == record
-    state.save_last_run({})
-    assert state.load_last_run() == {}
+    state.save_history(record)
+    assert State(state.folder).load_history() == record
+    state.save_history({})
+    assert state.load_history() == {}
 
 
 @pytest.mark.parametrize(
@@ -149,24 +149,24 @@ def test_the_last_run_is_kept(state: State) -> None:
 )
 def test_odd_state_is_thrown_away(state: State, damage: bytes) -> None:
     """Whatever stands in a state file, it is exactly what was saved or it counts as nothing; the next save makes it right."""
-    state.save_last_run({"notes": 1})
-    (state.folder / "last-run.json").write_bytes(damage)
-    assert state.load_last_run() is None
-    state.save_last_run({"notes": 2})
-    assert state.load_last_run() == {"notes": 2}
+    state.save_history({"notes": 1})
+    (state.folder / "history.json").write_bytes(damage)
+    assert state.load_history() is None
+    state.save_history({"notes": 2})
+    assert state.load_history() == {"notes": 2}
 
 
 def test_changed_state_is_thrown_away(state: State) -> None:
     """A state file that was edited, cut or written by a later version is not believed."""
-    state.save_last_run({"notes": 11})
-    path = state.folder / "last-run.json"
+    state.save_history({"notes": 11})
+    path = state.folder / "history.json"
     whole = path.read_bytes()
     for changed in (whole.replace(b"11", b"12"), whole[:-2], json.dumps({**json.loads(whole), "version": 2}).encode()):
         assert changed != whole
         path.write_bytes(changed)
-        assert state.load_last_run() is None
+        assert state.load_history() is None
     path.write_bytes(whole)
-    assert state.load_last_run() == {"notes": 11}
+    assert state.load_history() == {"notes": 11}
 
 
 # Names of sources
@@ -271,9 +271,9 @@ def test_a_run_works_without_a_state_folder(tmp_path: Path) -> None:
         (folder / "x").write_bytes(b"x")
     assert not folder.exists()
     state.remember_snapshots(ID, {"a" * 64: "2026-01-01T00:00:00Z"})
-    state.save_last_run({})
+    state.save_history({})
     assert state.name_for_path("/a/b", "b") == "b"
-    assert (state.seen_snapshots(ID), state.load_last_run()) == (set(), None)
+    assert (state.seen_snapshots(ID), state.load_history()) == (set(), None)
     assert state.trouble is not None
     assert "file exists" in state.trouble.message
 
@@ -285,12 +285,12 @@ def test_a_full_disk_keeps_the_old_state(tmp_path: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(tmp_path / "disk")], check=True)
     try:
         state = State(tmp_path / "disk")
-        state.save_last_run({"notes": 1})
+        state.save_history({"notes": 1})
         assert state.trouble is None
-        state.save_last_run({"notes": "x" * 100_000})
+        state.save_history({"notes": "x" * 100_000})
         assert state.trouble is not None
         assert state.trouble.exit_code == 14
-        assert state.load_last_run() == {"notes": 1}
-        assert [path.name for path in state.folder.iterdir()] == ["last-run.json"]
+        assert state.load_history() == {"notes": 1}
+        assert [path.name for path in state.folder.iterdir()] == ["history.json"]
     finally:
         subprocess.run(["umount", "-l", str(tmp_path / "disk")], check=True)

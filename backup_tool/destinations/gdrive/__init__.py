@@ -85,10 +85,10 @@ def signed_in(spec: DestinationSpec, home: Path) -> Kept | None:
 
 def keeper_of(spec: DestinationSpec, home: Path | None, who: Who) -> Keeper:
     """Where the sign-in is kept. Raises SignInNeeded where nothing may be kept."""
-    from backup_tool.destinations.gdrive.signin import FileKeeper, KeyringKeeper
+    from backup_tool.destinations.gdrive.signin import FileKeeper, KeyringKeeper, sign_in_file
 
     if name := spec.options.get("keyring"):
         return KeyringKeeper(name)
     if home is None:
         raise SignInNeeded(f"{who.label}: there is no folder for the sign-in", "name one in BACKUP_STATE_DIR")
-    return FileKeeper(home / "sign-in.json")
+    return FileKeeper(sign_in_file(home))

@@ -23,6 +23,7 @@ import msgspec
 
 from backup_tool.config import APP
 from backup_tool.credentials import refuse_plain_text
+from backup_tool.destinations.base import SignInKept
 from backup_tool.destinations.files import make_folder, replace_file, told
 from backup_tool.destinations.gdrive.faults import AGAIN, Who
 from backup_tool.destinations.http import HttpClient, retry_after
@@ -324,6 +325,23 @@ def locked(path: Path | None) -> Iterator[None]:
 def utc(seconds: float | None) -> str | None:
     """RFC 3339 of seconds since 1970."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def kept(home: Path) -> SignInKept:
+    """What the private file of a sign-in says of it. Raises UsageError where others may read that file."""
+    data = FileKeeper(sign_in_file(home)).load()
+    try:
+        found = None if data is None else msgspec.json.decode(data, type=Kept)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        found = None  # as good as none: a run asks for a new one
+    if found is None:
+        return SignInKept()
+    return SignInKept(signed_in=utc(found.signed_in), sign_in_ends=utc(found.ends), sign_in_may_end=ends_in_testing(found))
+
+
+def sign_in_file(home: Path) -> Path:
+    """Where a sign-in is kept in the folder of its destination."""
+    return home / "sign-in.json"
 
 
 def ends_in_testing(kept: Kept) -> str | None:

@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from backup_tool.destinations.base import SignInKept
 from backup_tool.destinations.files import is_abandoned, make_folder, replace_file, told
 from backup_tool.destinations.processes import temporary_name, try_lock
 from backup_tool.errors import Unreachable
@@ -152,6 +153,20 @@ def days_left(home: Path) -> float | None:
     """Days until a person has to sign in again, below zero where that is overdue by the estimate; None where nobody has signed in."""
     found = SessionStore(home).load()
     return None if found is None else found.days_left(time.time())
+
+
+def kept(home: Path) -> SignInKept:
+    """What is known of the sign-in. Raises BackupError where the folder cannot be read."""
+    found = SessionStore(home).load()
+    if found is None:
+        return SignInKept()
+    ends = time.time() + found.days_left(time.time()) * _DAY
+    return SignInKept(signed_in=utc(found.signed_in), accepted=utc(found.accepted), sign_in_ends=utc(ends), is_estimate=True)
+
+
+def utc(seconds: float) -> str:
+    """RFC 3339 of seconds since 1970."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def warning(left: float | None, command: str) -> str:
