@@ -27,7 +27,8 @@ class Patience:
     """Tries each operation for up to `patience` seconds, waiting 1 s, 2 s, 4 s … up to 60 s, each shortened at random (full jitter, so that
     many machines do not come back at one moment), and at least as long as the service asked for (Retry-After).
 
-    Until anything has worked, patience is `first_patience`: a wrong address or an absent network is told soon. `end` ends all waiting.
+    Until anything has worked, and again after patience has ended once, it is `first_patience`: a wrong address or an absent network is told
+    soon, and who was waited for in vain is not waited for as long at every further step. `end` ends all waiting.
     """
 
     FIRST, LONGEST = 1.0, 60.0
@@ -58,6 +59,7 @@ class Patience:
                 tries += 1
                 patience = self._patience if self._worked else self._first_patience
                 if self.now() - started + wait > patience or self._wait(self._ended, wait):
+                    self._worked = False
                     raise
             else:
                 self._worked = True

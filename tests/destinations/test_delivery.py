@@ -25,6 +25,9 @@ from backup_tool.models import Progress, Secret
 from backup_tool.repository import Repository
 from backup_tool.repository.check import check
 from tests.destinations.doubles import Flaky, Wrapper
+from tests.destinations.drive.errors import failure
+from tests.destinations.drives import drives
+from tests.destinations.tls_proxy import Fault
 from tests.generators.ogg import opus_note
 
 PASSWORD = Secret("wise owls sing at noon")
@@ -280,3 +283,40 @@ def test_a_lock_of_a_place_that_has_just_gone_stops_nobody(tmp_path: Path) -> No
     with pytest.raises(ObjectMissing):
         several.load("locks", name)
     assert list(several.list("locks")) == []
+
+
+@pytest.mark.parametrize("names", [("disk", "drive"), ("drive",)], ids=["a mirror", "the only place"])
+def test_a_google_drive_that_refuses_for_ever_ends_no_run_late(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """At the limit of the day a run ends within minutes, says so, keeps for Google what it lacks, and the disk has everything; the next day
+    Google gets it."""
+    machine = Machine(tmp_path, names)
+    machine.record(3, seed=1)
+    with drives(tmp_path / "cloud") as cloud:
+        first = LocalDestination(machine.folder / names[0])
+        place = cloud.with_folders("Voice notes")
+        for kind in ("keys", "config"):
+            for name, _ in first.list(kind):
+                place.save(kind, name, first.load(kind, name))
+        place.close()
+
+        def wrap(name: str, folder: Destination) -> Destination:
+            return cloud.open() if name == "drive" else folder
+
+        refused = Fault("answer", response=failure(403, "userRateLimitExceeded"))
+        for label in ("files.upload", "files.start", "files.chunk", "files.create", "files.update", "files.delete"):
+            cloud.google.proxy.faults.add(label, refused, times=10**6)
+        result, code = machine.night(wrap)
+        assert cloud.time.waited < 600
+        assert (result.notes, code) == (3, 3 if len(names) > 1 else NoSpace.exit_code)
+        told = {one.name: one for one in result.destinations}
+        assert told["drive"].status == "queued"
+        assert "takes no more uploads for now" in (told["drive"].error or "")
+        assert "run it again tomorrow" in (told["drive"].error or "")
+        assert all(one.status == "delivered" for one in result.destinations if one.name != "drive")
+        cloud.google.proxy.faults.clear()
+        result, code = machine.night(wrap)
+        assert (result.notes, code, {one.status for one in result.destinations}) == (3, 0, {"delivered"})
+        there = Repository.open(cloud.open(), PASSWORD)
+        assert [found for found in check(there, read_data=True) if found.severity == "error"] == []
+        assert len(there.snapshots()) == 2
+        there.destination.close()

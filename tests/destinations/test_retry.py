@@ -78,6 +78,26 @@ def test_a_wrong_address_is_told_within_a_minute(local: LocalDestination) -> Non
     assert 30 <= sum(watch.waited) <= 60
 
 
+def test_who_was_waited_for_in_vain_is_not_waited_for_as_long_again(local: LocalDestination) -> None:
+    """After a quarter of an hour in vain, each further step waits a minute at most; when something works, patience is as it was."""
+    watch, flaky = Watch(), Flaky(local, seed=0, rate=0)
+    retry = patient(flaky, watch)
+    assert not retry.exists()
+    flaky.fail_at(1, stay=True)
+    for least, most in ((840, 900), (30, 60), (30, 60)):
+        before = sum(watch.waited)
+        with pytest.raises(Unreachable):
+            retry.size("data", "0" * 64)
+        assert least < sum(watch.waited) - before <= most
+    flaky.fail_at(10**9)
+    assert not retry.exists()
+    flaky.fail_at(1, stay=True)
+    before = sum(watch.waited)
+    with pytest.raises(Unreachable):
+        retry.exists()
+    assert sum(watch.waited) - before > 840
+
+
 def test_many_machines_do_not_come_back_at_one_moment(local: LocalDestination) -> None:
     """Each wait is shortened at random, down to nothing."""
     watch, flaky = Watch(), Flaky(local, seed=0, rate=0)

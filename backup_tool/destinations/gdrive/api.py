@@ -36,6 +36,8 @@ T = TypeVar("T")
 FOLDER = "application/vnd.google-apps.folder"
 BYTES = "application/octet-stream"
 FIELDS = "id,name,size,sha256Checksum,mimeType,trashed,createdTime,parents"
+WALL_SECONDS = 300.0
+"""So long are writes tried that Google refuses as too many, before that counts as the limit of the day."""
 FRESH_SECONDS = 30.0
 """So long a new id may not be found yet everywhere at Google."""
 _PAGE = 1000
@@ -117,6 +119,7 @@ class Drive:
         self._transport, self._who = transport, who
         self._patience = patience or Patience()
         self._now = self._patience.now
+        self._wall = _Wall()
         self._threads = threading.local()
         self._ids: list[str] = []
         self._made: dict[str, float] = {}
@@ -254,7 +257,7 @@ class Drive:
 
     def retried(self, step: Callable[[], T]) -> T:
         """Carry out a step until it raises something else than Unreachable, or patience ends."""
-        return self._write_wall(step)
+        return self._write_wall(step, stores=True)
 
     def delete(self, id: str) -> None:
         """Remove for good; what is not there counts as removed. Who may only put into the trash (on shared drives) does that."""
@@ -302,13 +305,13 @@ class Drive:
     def _call(self, units: int, request: Any, *ids: str, write: bool = False, makes: str = "") -> dict[str, Any]:
         """Carry out a request of the library. `ids` are those that have to exist for it, `makes` is the one it makes."""
         try:
-            answer: Any = self._try(lambda: request.execute(num_retries=0), units, ids, write=write)
+            answer: Any = self._try(lambda: request.execute(num_retries=0), units, ids, write=write, stores=bool(makes))
         finally:  # Taken tells of one that was made just now, too
             if makes:
                 self._made[makes] = self._now()
         return answer if isinstance(answer, dict) else {}
 
-    def _try(self, once: Callable[[], T], units: int, ids: Sequence[str], *, write: bool = False) -> T:
+    def _try(self, once: Callable[[], T], units: int, ids: Sequence[str], *, write: bool = False, stores: bool = False) -> T:
         def operation() -> T:
             self.pacer.take(units, write=write)
             try:
@@ -320,13 +323,27 @@ class Drive:
             self.pacer.answered()
             return answer
 
-        return self._write_wall(operation) if write else self._patience.run(operation)
+        return self._write_wall(operation, stores=stores) if write else self._patience.run(operation)
 
-    def _write_wall(self, operation: Callable[[], T]) -> T:
-        """A refusal of writes that outlives all patience is the limit of the day (750 GB for each account)."""
+    def _write_wall(self, operation: Callable[[], T], *, stores: bool) -> T:
+        """A refusal of writes that does not pass is the limit of the day (750 GB for each account): from then on each is tried once only,
+        until one goes well that `stores` something."""
+
+        def once() -> T:
+            try:
+                answer = operation()
+            except RateLimited:
+                if self._wall.stands(self._now()):
+                    raise day_is_over(self._who) from None
+                raise
+            if stores:
+                self._wall.passed()
+            return answer
+
         try:
-            return self._patience.run(operation)
+            return self._patience.run(once)
         except RateLimited:
+            self._wall.found()
             raise day_is_over(self._who) from None
 
     def _error(self, error: HttpError, ids: Sequence[str]) -> Exception:
@@ -363,6 +380,28 @@ class Drive:
         there = http_time(date)
         if there is not None:
             self._clock = there - time.time()
+
+
+class _Wall:
+    """Since when all writes of all threads are refused as too many. Pacing is over in a minute or two, the limit of the day in hours."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+        self._is_there = False
+
+    def stands(self, now: float) -> bool:
+        """After one more refusal: whether it is to be taken for the limit of the day."""
+        self._since = now if self._since is None else self._since
+        self._is_there = self._is_there or now - self._since > WALL_SECONDS
+        return self._is_there
+
+    def found(self) -> None:
+        """Patience came to its end before that."""
+        self._is_there = True
+
+    def passed(self) -> None:
+        """Something was stored."""
+        self._since, self._is_there = None, False
 
 
 def _described(id: str, name: str, parent: str) -> dict[str, Any]:
