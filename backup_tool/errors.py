@@ -70,11 +70,14 @@ class IntegrityError(BackupError):
     exit_code = 5
 
 
+_MEND = "see all damage: backup check --read-data; mend it: backup repair"
+
+
 class DamagedObject(IntegrityError):
     """One stored object is damaged. `kind` is config, key, lock, snapshot, index, pack, tree or blob; `name` its name."""
 
     def __init__(self, kind: str, name: str, reason: str, hint: str = "") -> None:
-        super().__init__(f"{kind} {name[:16]} is damaged: {reason}", hint or "run 'backup check --read-data' to see all damage")
+        super().__init__(f"{kind} {name[:16]} is damaged: {reason}", hint or _MEND)
         self.kind = kind
         self.name = name
         self.reason = reason

@@ -338,19 +338,20 @@ class Job:
         self._away[spec.name] = reason
 
     def _name_lost(self, doubtful: list[tuple[str, list[str]]]) -> None:
-        """Where packs are gone: name the notes that no source could give again. The others were stored anew just now."""
+        """Where audio is gone: name the notes that no source could give again. The others were stored anew just now."""
         gone = [path for path, blobs in doubtful if not all(map(self._is_stored, blobs))]
         self.lost += [Problem(path, "its audio is gone from the archive, and no source has it") for path in gone]
         if self.lost:
             self.lost[:0] = self._lost_packs
         elif self._lost_packs:
             self._progress.warn(
-                f"{self._lost_packs[0].reason}; every note in it is stored elsewhere in the archive ('restic repair index' tidies up)"
+                f"{self._lost_packs[0].reason}; every note in it is stored elsewhere in the archive ('backup repair' tidies up)"
             )
 
     def _doubtful(self) -> list[tuple[str, list[str]]]:
-        """Path and blobs of the notes whose audio is not all there; none is looked for where no pack is gone."""
-        notes = map(self._ledger.note, self._ledger if self._lost_packs else ())
+        """Path and blobs of the notes whose audio is not all there. Where no pack is gone, it is known from when they were loaded."""
+        numbers = self._ledger if self._lost_packs else [number for number in self._ledger.lacking if number in self._ledger]
+        notes = map(self._ledger.note, numbers)
         return [(note.original_path or "", note.blobs or []) for note in notes if not all(map(self._is_stored, note.blobs or ()))]
 
     def _order(self, folder: Path) -> Order:

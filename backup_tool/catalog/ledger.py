@@ -90,6 +90,8 @@ class Ledger:
         """Of two sources that know as much, the one of the lower rank speaks. One that is not in here has the lowest."""
         self.turn = 1
         """Which source is being taken in: 1 for the first. `seen` says which one saw a record last; 0 for none."""
+        self.lacking: list[int] = []
+        """Records that were loaded and of which not all audio was stored."""
         self.several_places: set[int] = set()
         self.seen = bytearray()
         self.changed = bytearray()
@@ -127,6 +129,8 @@ class Ledger:
             if known.zone and len(known.found) == 1:
                 self.zones.setdefault(known.found[0].source, Counter())[known.zone] += 1
             whole = known.blobs is not None and all(map(stored, known.blobs))
+            if not whole:
+                self.lacking.append(number)
             message = message_of(known)
             messages.append(hash(message) if message else 0)
             audio.append(_audio_key(known))

@@ -7,8 +7,8 @@ from importlib import import_module
 _FILES = {
     "init": "init", "run": "run", "sync": "sync", "scan": "scan", "chats": "chats", "list": "list_", "search": "search",
     "restore": "restore", "extract": "extract", "email": "email", "export": "export", "import": "import_", "save": "save",
-    "unsave": "save", "snapshots": "snapshots", "check": "check", "status": "status", "unlock": "unlock", "login": "login",
-    "doctor": "doctor", "config": "config", "demo": "demo",
+    "unsave": "save", "snapshots": "snapshots", "check": "check", "repair": "repair", "status": "status", "unlock": "unlock",
+    "login": "login", "doctor": "doctor", "config": "config", "demo": "demo",
 }  # fmt: skip
 
 

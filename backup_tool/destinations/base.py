@@ -119,6 +119,23 @@ class Checksums(Protocol):
 
 
 @runtime_checkable
+class Replacing(Protocol):
+    """An extra of destinations that can put other bytes in the place of an object, so that at no moment nothing is there."""
+
+    def replace(self, kind: ObjectKind, name: str, path: Path) -> None:
+        """`save_file`, whatever is stored under the name already."""
+
+
+@runtime_checkable
+class Mending(Protocol):
+    """An extra of destinations where several files may have one name."""
+
+    def mend(self, *, dry_run: bool = False) -> Sequence[str]:
+        """Join folders of one name, and remove copies of objects that are there whole. Only while nobody writes. Nothing is removed that is
+        not there a second time, whole. What was done (with `dry_run`: would be), a line each."""
+
+
+@runtime_checkable
 class Noticing(Protocol):
     """An extra of destinations that know what a person should do before it is too late."""
 

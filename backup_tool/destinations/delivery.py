@@ -173,7 +173,7 @@ class Delivery(Several):
         """Why a mirror's config is not the view's: it is of another repository, unless a key of it is the same."""
         with suppress(BackupError):
             if {name for name, _ in place.destination.list("keys")} & {name for name, _ in view.destination.list("keys")}:
-                hint = "see which, then copy the sound file over it: backup check"
+                hint = f"see which: backup check; it is mended from the other one: backup repair --repo {place.name}"
                 return IntegrityError(f"{place.name} has another config than {view.name}, and the same keys: one config is damaged", hint)
         return another_repository(place, view)
 

@@ -86,6 +86,15 @@ class LocalDestination:
                     draft.write(data)
                 draft.commit(name)
 
+    def replace(self, kind: ObjectKind, name: str, path: Path) -> None:
+        """`save_file`, whatever is stored under the name already: the old bytes are there until the new ones are."""
+        self._path(kind, name)
+        draft = LocalDraft(self, kind)
+        with path.open("rb", buffering=0) as source, draft:
+            while data := source.read(_PIECE):
+                draft.write(data)
+            draft.commit(name, replace=True)
+
     def draft(self, kind: ObjectKind) -> LocalDraft:
         """An object whose name is known only at its end."""
         return LocalDraft(self, kind)
@@ -304,10 +313,10 @@ class LocalDraft:
         except OSError as error:
             raise told(error, self._destination.label) from error
 
-    def commit(self, name: str) -> None:
-        """Sync it, give it its name, and sync that name. One of that name and size is kept, of another size replaced."""
+    def commit(self, name: str, *, replace: bool = False) -> None:
+        """Sync it, give it its name, and sync that name. One of that name and size is kept (unless `replace`), of another size replaced."""
         path = self._destination._path(self._kind, name)
-        if self._destination._is_stored(self._kind, name, self._file.size):
+        if not replace and self._destination._is_stored(self._kind, name, self._file.size):
             self._file.discard()
             return
         with self._destination._errors():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from backup_tool.errors import BadRange, DamagedObject, ObjectMissing
 from backup_tool.models import Progress
@@ -106,7 +107,6 @@ class PackCheck:
     def _faults(self, pack: bytes, size: int) -> Iterator[tuple[DamagedObject, _Copy | None]]:
         """What is wrong with a pack, and the copies of blobs that cannot be had because of it."""
         name = pack.hex()
-        digest = hashlib.sha256()
         entries: list[Entry] = []
         try:
             entries = self._repo.pack_header(name, size)
@@ -117,59 +117,68 @@ class PackCheck:
         except ObjectMissing:
             yield DamagedObject("pack", name, "it is missing"), None
             return
-        for entry in filter(_too_large, entries):
-            refused = DamagedObject("blob", entry.id.hex(), f"it is larger than anything that is opened (pack {name[:16]})")
-            yield refused, _copy(pack, entry)
-        try:
-            for run, data in self._runs(name, size, entries):
-                digest.update(data)
-                yield from self._broken_blobs(pack, run, memoryview(data))
-        except (BadRange, ObjectMissing):
-            yield DamagedObject("pack", name, "it ends too early"), None
-            return
-        if digest.digest() != pack:
-            yield DamagedObject("pack", name, "its bytes do not match its name"), None
+        for fault, entry in faults_in(self._repo, pack, size, entries):
+            yield fault, None if entry is None else _copy(pack, entry)
 
     def _agrees(self, pack: bytes, entries: list[Entry]) -> bool:
         find = self._repo.index.find
         known = all(Place(pack, offset, length, raw) in find(kind, id) for kind, id, offset, length, raw in entries)
         return known and len(entries) == self._described[pack][0]
 
-    def _runs(self, name: str, size: int, entries: list[Entry]) -> Iterator[tuple[list[Entry], bytes]]:
-        """The pack's bytes from first to last, in requests of moderate size, each with the blobs that lie in it whole."""
-        position = 0
-        run: list[Entry] = []
-        for entry in entries:
-            end = entry.offset + entry.length
-            if run and (_too_large(entry) or end - position > _REQUEST):
-                yield run, self._load(name, position, entry.offset - position)
-                position, run = entry.offset, []
-            if _too_large(entry):
-                yield from self._unopened(name, position, end)
-                position = end
-            else:
-                run.append(entry)
-        if run:
-            end = run[-1].offset + run[-1].length
-            yield run, self._load(name, position, end - position)
+
+def faults_in(repo: Repository, pack: bytes, size: int, entries: list[Entry]) -> Iterator[tuple[DamagedObject, Entry | None]]:
+    """Read a stored pack of `size` bytes whole, and open every one of its blobs: what is wrong, and with which blob. Memory is bounded."""
+    name, digest = pack.hex(), hashlib.sha256()
+    for entry in filter(_too_large, entries):
+        yield DamagedObject("blob", entry.id.hex(), f"it is larger than anything that is opened (pack {name[:16]})"), entry
+    try:
+        for run, data in _runs(partial(repo.destination.load, "data", name), size, entries):
+            digest.update(data)
+            yield from _broken_blobs(repo, name, run, memoryview(data))
+    except (BadRange, ObjectMissing):
+        yield DamagedObject("pack", name, "it ends too early"), None
+        return
+    if digest.digest() != pack:
+        yield DamagedObject("pack", name, "its bytes do not match its name"), None
+
+
+_Load = Callable[[int, int], bytes]
+
+
+def _runs(load: _Load, size: int, entries: list[Entry]) -> Iterator[tuple[list[Entry], bytes]]:
+    """The pack's bytes from first to last, in requests of moderate size, each with the blobs that lie in it whole."""
+    position = 0
+    run: list[Entry] = []
+    for entry in entries:
+        end = entry.offset + entry.length
+        if run and (_too_large(entry) or end - position > _REQUEST):
+            yield run, load(position, entry.offset - position)
+            position, run = entry.offset, []
+        if _too_large(entry):
+            yield from _unopened(load, position, end)
             position = end
-        yield from self._unopened(name, position, size)
+        else:
+            run.append(entry)
+    if run:
+        end = run[-1].offset + run[-1].length
+        yield run, load(position, end - position)
+        position = end
+    yield from _unopened(load, position, size)
 
-    def _unopened(self, name: str, start: int, end: int) -> Iterator[tuple[list[Entry], bytes]]:
-        """Bytes that only count for the hash: headers, and blobs that nobody should open."""
-        for position in range(start, end, _REQUEST):
-            yield [], self._load(name, position, min(_REQUEST, end - position))
 
-    def _load(self, name: str, offset: int, length: int) -> bytes:
-        return self._repo.destination.load("data", name, offset, length)
+def _unopened(load: _Load, start: int, end: int) -> Iterator[tuple[list[Entry], bytes]]:
+    """Bytes that only count for the hash: headers, and blobs that nobody should open."""
+    for position in range(start, end, _REQUEST):
+        yield [], load(position, min(_REQUEST, end - position))
 
-    def _broken_blobs(self, pack: bytes, run: list[Entry], data: memoryview) -> Iterator[tuple[DamagedObject, _Copy]]:
-        for entry in run:
-            start = entry.offset - run[0].offset
-            try:
-                self._repo.open_blob(entry, data[start : start + entry.length])
-            except DamagedObject as error:
-                yield DamagedObject(error.kind, error.name, f"{error.reason} (pack {pack.hex()[:16]})"), _copy(pack, entry)
+
+def _broken_blobs(repo: Repository, pack: str, run: list[Entry], data: memoryview) -> Iterator[tuple[DamagedObject, Entry]]:
+    for entry in run:
+        start = entry.offset - run[0].offset
+        try:
+            repo.open_blob(entry, data[start : start + entry.length])
+        except DamagedObject as error:
+            yield DamagedObject(error.kind, error.name, f"{error.reason} (pack {pack[:16]})"), entry
 
 
 def _too_large(entry: Entry) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from backup_tool.destinations.base import Destination
@@ -180,25 +180,24 @@ class IndexFiles:
             waiting = list(self._unwritten.values())
             taken, superseded = self._take_in(waiting) if last and waiting else ([], [])
             sizes: list[int] = []
-            while waiting:
-                # All of one pack's blobs stand in one file: readers take a split pack for damage.
-                part, blobs = 0, 0
-                while part < len(waiting) and (not part or blobs + len(waiting[part].entries) <= FULL_INDEX):
-                    blobs += len(waiting[part].entries)
-                    part += 1
-                sizes.append(self._store([*waiting[:part], *taken], superseded))
-                for pack in waiting[:part]:
+            for part in _parts(waiting):
+                sizes.append(self._listed[self._store([*part, *taken], superseded)])
+                for pack in part:
                     del self._unwritten[pack.pack]
-                del waiting[:part]
             return sizes
 
-    def _store(self, packs: list[PackEntries], superseded: list[str]) -> int:
+    def write_for(self, packs: Iterable[PackEntries]) -> list[str]:
+        """Write index files that describe these packs, and supersede none; their names."""
+        with self._lock:
+            return [self._store(part, []) for part in _parts(list(packs))]
+
+    def _store(self, packs: list[PackEntries], superseded: list[str]) -> str:
         data = sealed.encode(self._key, encode_index(packs, superseded))
         name = store(self._destination, "index", data)
         self._known.files[name] = _Read(sum(len(pack.entries) for pack in packs), superseded, True)
         self._known.needless.update(superseded)
         self._listed[name] = len(data)
-        return len(data)
+        return name
 
     def _take_in(self, own: list[PackEntries]) -> tuple[list[PackEntries], list[str]]:
         """What an index file of these packs also describes: the packs of smaller files, and the names of those that need not be read then.
@@ -236,3 +235,32 @@ class IndexFiles:
         except (DamagedObject, ObjectMissing):
             return None
         return None if any(pack.pack in self._lost for pack in decoded.packs) else decoded.packs
+
+
+class FixedIndex(IndexFiles):
+    """An index of the packs that it is told, whatever index files say. None is read."""
+
+    def __init__(self, destination: Destination, key: Key) -> None:
+        super().__init__(destination, key)
+        self.loads = 1
+
+    def load(self, on_damage: OnDamage | None = None, on_pack: OnPack | None = None, *, everything: bool = False) -> None:
+        """Nothing is loaded."""
+
+    def add(self, pack: PackEntries) -> None:
+        """One more pack, or more blobs of one."""
+        self._known.add(pack)
+
+
+def _parts(packs: list[PackEntries]) -> Iterator[list[PackEntries]]:
+    """The packs for one index file each. All of one pack's blobs stand in one file: readers take a split pack for damage."""
+    part: list[PackEntries] = []
+    blobs = 0
+    for pack in packs:
+        if part and blobs + len(pack.entries) > FULL_INDEX:
+            yield part
+            part, blobs = [], 0
+        part.append(pack)
+        blobs += len(pack.entries)
+    if part:
+        yield part

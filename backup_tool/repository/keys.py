@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import os
 import unicodedata
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import msgspec
 
 from backup_tool.destinations.base import Destination
-from backup_tool.errors import DamagedObject, IntegrityError, ObjectMissing, UsageError, WrongPassword
+from backup_tool.errors import BadRange, DamagedObject, IntegrityError, ObjectMissing, UsageError, WrongPassword
 from backup_tool.models import Secret
 from backup_tool.repository import gojson, times
 from backup_tool.repository.crypto import BrokenSeal, Key, derive
@@ -116,12 +117,39 @@ def open_key(destination: Destination, password: Secret) -> tuple[str, Key]:
     if damage is not None:
         raise damage
     if not listed:
-        raise IntegrityError("the repository has no key files: nothing can open it", "copy the folder 'keys' back from a mirror")
+        raise IntegrityError(
+            "the repository has no key files: nothing can open it", "a copy at another place has them: backup repair --from PLACE"
+        )
     beyond = f" (the first {MAX_KEYS} of {len(listed)} were tried)" if len(listed) > MAX_KEYS else ""
     raise WrongPassword(
         f"the password opens none of the repository's keys{beyond}",
         "type it again, or look where it is taken from (--password-file, BACKUP_PASSWORD…, the settings)",
     )
+
+
+def open_damaged(destination: Destination, password: Secret) -> Iterator[tuple[bytes, Key]]:
+    """(bytes, master key) of every key file whose bytes do not match its name, and which the password opens all the same: what was
+    hurt is none of what opens it."""
+    for name, size in sorted(destination.list("keys"))[:MAX_KEYS]:
+        if not 0 < size <= _MAX_FILE:
+            continue
+        try:
+            key_file = parse(data := destination.load("keys", name), KeyFile)
+        except (BadRange, ObjectMissing, Unreadable):
+            continue
+        for form in () if _fault(key_file) else password_forms(password):
+            with contextlib.suppress(DamagedObject):
+                if (master := _try(name, key_file, form)) is not None:
+                    yield data, master
+                    break
+
+
+def is_readable(data: bytes) -> bool:
+    """Whether these bytes are a key file at all, so that some password may open it."""
+    try:
+        return _fault(parse(data, KeyFile)) is None
+    except Unreadable:
+        return False
 
 
 def load_key(destination: Destination, name: str, size: int) -> KeyFile:

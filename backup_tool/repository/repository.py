@@ -15,8 +15,8 @@ from backup_tool.errors import BackupError, BadRange, DamagedObject, IntegrityEr
 from backup_tool.models import Secret
 from backup_tool.repository import keys, polynomial, sealed
 from backup_tool.repository.crypto import BrokenSeal, Buffer, Key
-from backup_tool.repository.index import BlobKind, Entry, Index
-from backup_tool.repository.index_files import IndexFiles, OnDamage, OnPack
+from backup_tool.repository.index import BlobKind, DecodedIndex, Entry, Index, PackEntries
+from backup_tool.repository.index_files import FixedIndex, IndexFiles, OnDamage, OnPack
 from backup_tool.repository.keys import KeyInfo
 from backup_tool.repository.locks import SETTLE, Clock, HeldLock, Lock, LockFiles, hangups_ignored
 from backup_tool.repository.objects import is_id, load_whole, store
@@ -168,7 +168,10 @@ class Repository:
         return self._snapshot(id, self.destination.size("snapshots", id))
 
     def _snapshot(self, name: str, size: int) -> Snapshot:
-        stored = load_whole(self.destination, "snapshots", name, size, MAX_SNAPSHOT)
+        return self.decode_snapshot(name, load_whole(self.destination, "snapshots", name, size, MAX_SNAPSHOT))
+
+    def decode_snapshot(self, name: str, stored: bytes) -> Snapshot:
+        """A snapshot from the bytes of its file. Raises DamagedObject."""
         try:
             return decode_snapshot(name, sealed.decode(self._key, stored, MAX_SNAPSHOT))
         except Unreadable as error:
@@ -195,6 +198,16 @@ class Repository:
     def at(self, destination: Destination) -> Repository:
         """The same repository as another place has it."""
         return Repository(destination, self._key, self.key_id, self.config, self.clock)
+
+    def with_index(self, destination: Destination, files: FixedIndex) -> Repository:
+        """The same repository as another place has it, for looking, with an index that says what it is told, whatever is stored."""
+        other = self.at(destination)
+        other._files, other._reader = files, Reader(destination, self._key, files)
+        return other
+
+    def fixed_index(self, destination: Destination) -> FixedIndex:
+        """An index for `with_index`, empty."""
+        return FixedIndex(destination, self._key)
 
     def named_by(self, snapshot: Snapshot, tree_blob: Callable[[str], bytes]) -> list[tuple[BlobKind, str]]:
         """Every blob that a snapshot names, each once; `tree_blob` gives the blobs of trees. Raises DamagedObject, and what that raises."""
@@ -245,6 +258,15 @@ class Repository:
     def packs_in_index(self, name: str, size: int) -> set[str]:
         """The packs that one stored index file of `size` bytes names. Raises DamagedObject, ObjectMissing."""
         return {pack.pack.hex() for pack in self._files.read(name, size).packs}
+
+    def read_index(self, name: str, size: int) -> DecodedIndex:
+        """What one stored index file of `size` bytes says. Raises DamagedObject, ObjectMissing."""
+        return self._files.read(name, size)
+
+    def write_index(self, packs: Iterable[PackEntries]) -> set[str]:
+        """Write index files for exactly these packs, whatever other ones say; their names."""
+        self._writing_lock().refuse_if_lost()
+        return set(self._files.write_for(packs))
 
     def has(self, kind: BlobKind, id: str) -> bool:
         """True where the blob is stored. False for what is no id at all."""
@@ -305,10 +327,14 @@ class Repository:
 
     # Writing
 
-    def writer(self, *, pack_size: int = PACK_SIZE, verify_writes: bool = False) -> Writer:
-        """What adds blobs; needs `load_index` and a lock. Raises UsageError for a repository of version 1."""
+    def refuse_old(self) -> None:
+        """Raise UsageError for a repository of version 1."""
         if self.version != 2:
             raise UsageError("the repository has format version 1, which is only read here", "upgrade it: 'restic migrate upgrade_repo_v2'")
+
+    def writer(self, *, pack_size: int = PACK_SIZE, verify_writes: bool = False) -> Writer:
+        """What adds blobs; needs `load_index` and a lock. Raises UsageError for a repository of version 1."""
+        self.refuse_old()
         held = self._writing_lock()
         if not self._files.loads:
             self.load_index()
@@ -440,6 +466,11 @@ def _read_config(destination: Destination, key: Key) -> Config:
         stored = destination.load("config", "config")
     except ObjectMissing:
         raise NoRepository(f"there is no repository at {destination.label}", "to make a new one: 'backup init'") from None
+    return parse_config(key, stored)
+
+
+def parse_config(key: Key, stored: bytes) -> Config:
+    """A config from its stored bytes. Raises DamagedObject."""
     try:
         config = parse(key.open(stored), Config)
     except (BrokenSeal, Unreadable) as error:

@@ -328,7 +328,8 @@ def test_without_checksums_what_was_stored_is_read_back(cloud: Drives, place: Go
 
 
 def test_a_whole_copy_is_preferred(cloud: Drives, place: GoogleDriveDestination) -> None:
-    """Of two files of one name the one counts whose checksum is its name, also where the other is older; both are told by checksums()."""
+    """Of two files of one name the one counts whose checksum is its name, also where the other is older; both are told by checksums(), and
+    mending leaves the one that is whole."""
     name, data = pack(5000)
     folder = cloud.folder_of(name[:2])
     for content in (data[:-1] + b"?", data, data):
@@ -336,8 +337,12 @@ def test_a_whole_copy_is_preferred(cloud: Drives, place: GoogleDriveDestination)
     assert place.load("data", name) == data
     assert dict(place.list("data")) == {name: 5000}
     assert sorted(sha == name for _, _, sha in place.checksums("data")) == [False, True, True]
-    assert place.mend() == [f"removed a second copy of data {name[:16]}"]
-    assert len(cloud.find(name)) == 2
+    told = [f"a second copy of data {name[:16]}", f"a damaged second copy of data {name[:16]}"]
+    assert place.mend(dry_run=True) == [f"would remove {what}" for what in told]
+    assert len(cloud.find(name)) == 3
+    assert place.mend() == [f"removed {what}" for what in told]
+    assert len(cloud.find(name)) == 1
+    assert place.load("data", name) == data
     place.remove("data", name)
     assert cloud.find(name) == []
 
@@ -521,6 +526,27 @@ def test_the_daily_limit_does_not_lose_what_arrived(cloud: Drives, place: Google
         again.save("data", name, data)
         assert again.load("data", name) == data
     assert cloud.google.duplicates() == []
+
+
+def test_a_limit_that_does_not_pass_is_waited_for_once(cloud: Drives, place: GoogleDriveDestination) -> None:
+    """Where Google refuses all writes for hours, minutes are spent on finding that out, and no more by those that follow; when it takes
+    something again, a busy moment is waited out as ever."""
+    endless = Fault("answer", response=failure(403, "userRateLimitExceeded"))
+    cloud.google.proxy.faults.add("files.[us]*", endless, times=10**6)
+    with pytest.raises(NoSpace, match="750 GB"):
+        place.save("data", *pack(500))
+    waited, asked = cloud.time.waited, len(cloud.google.proxy.seen)
+    assert 300 <= waited < 400
+    assert asked < 60
+    for seed in range(1, 6):
+        with pytest.raises(NoSpace, match="750 GB"):
+            place.save("data", *pack(500 if seed % 2 else 9 * uploads.SMALL, seed))
+    assert len(cloud.google.proxy.seen) - asked <= 5 * 4  # what is there, the upload, and how full the account is
+    assert cloud.time.waited - waited < 120
+    cloud.google.proxy.faults.clear()
+    place.save("data", *pack(500))
+    cloud.google.proxy.faults.add("files.[us]*", endless, times=3)
+    place.save("data", *pack(500, 9))
 
 
 def test_an_api_that_is_switched_off_is_told_with_the_page_that_switches_it_on(cloud: Drives) -> None:

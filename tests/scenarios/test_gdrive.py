@@ -151,6 +151,45 @@ def test_of_several_places_all_that_tell_checksums_are_proven(world: CloudWorld)
     assert f"drive: pack {pack.name[:16]}: the index names it" in world.backup("check", "--remote", env=everything, code=5).told
 
 
+def test_repair_merges_duplicates_and_takes_the_rest_from_the_disk(world: CloudWorld) -> None:
+    """Twin folders, second copies, a damaged pack, a lost snapshot: shown first, then merged or copied from the disk, without fetching what
+    Google's checksums prove; what rclone brings down is sound for restic."""
+    phone(world)
+    folders(world.google, world.anna, world.client, "Voice notes")
+    disk = f'[destinations.disk]\npath = "{world.folder / "disk"}"\n'
+    world.configure(disk + '[destinations.drive]\ntype = "gdrive"\nfolder = "Voice notes"\n')
+    everything = {"BACKUP_REPOSITORY": None}
+    world.backup("init", env=everything)
+    world.run("phone", env=everything)
+    tree, google, project = world.google.tree(), world.google, world.client.project
+    before = {path: google.content(items[0].id).read_bytes() for path, items in tree.items()}
+    packs = sorted((path for path in tree if "/data/" in path), key=lambda path: tree[path][0].size or 0)
+    small, large = (tree[packs[at]][0] for at in (0, -1))
+    (snapshot,) = (items[0] for path, items in tree.items() if "/snapshots/" in path)
+    data = before[packs[-1]]
+    google.remove(large.id)
+    google.put(world.anna, large.name, data[:-1] + b"?", str(large.parent), project)
+    google.remove(snapshot.id)
+    google.put(world.anna, small.name, before[packs[0]], str(small.parent), project)
+    (root,) = [item.id for item in google.objects() if item.name == "Voice notes"]
+    twin = google.make_folder(world.anna, "keys", root, project).id
+    (key,) = (items[0] for path, items in tree.items() if "/keys/" in path)
+    google.put(world.anna, key.name, google.content(key.id).read_bytes(), twin, project)
+    spoiled = {item.id for item in google.objects(trashed=None)}
+    planned = world.backup("repair", "--repo", "drive", "--dry-run", "--json", env=everything).json
+    assert {item.id for item in google.objects(trashed=None)} == spoiled
+    assert len(planned["duplicates"]) == 3
+    report = world.backup("repair", "--repo", "drive", "--json", env=everything).json
+    assert report["sound"]
+    assert len(report["duplicates"]) == 3
+    assert {(step["kind"], step["remedy"]) for step in report["steps"]} == {("pack", "copied from disk"), ("snapshot", "copied from disk")}
+    assert google.duplicates() == []
+    assert {path: google.content(items[0].id).read_bytes() for path, items in google.tree().items()} == before
+    assert world.backup("check", "--remote", "--repo", "drive", "--json", env=everything).json["findings"] == []
+    world.rclone("copy", "drive:Voice notes", world.folder / "copy")
+    World(world.folder / "local", repo=world.folder / "copy").restic("check", "--read-data")
+
+
 def test_a_run_that_was_killed_amid_a_pack_goes_on(world: CloudWorld) -> None:
     """A run killed in the middle of an upload: the next one sends the rest of that pack, at most one part again, and no note twice."""
     noise = world.folder / "recordings"

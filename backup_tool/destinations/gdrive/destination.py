@@ -125,6 +125,10 @@ class GoogleDriveDestination:
         with path.open("rb") as body:
             self.store(kind, name, body, body.seek(0, io.SEEK_END), digest_of(body))
 
+    def replace(self, kind: ObjectKind, name: str, path: Path) -> None:
+        """`save_file`: where Drive tells another checksum than the right one, the new file is there before the old one goes."""
+        self.save_file(kind, name, path)
+
     def draft(self, kind: ObjectKind) -> DriveDraft:
         """An object whose name is known only at its end; until then it is a private file on this machine."""
         return DriveDraft(self, kind, self._journal)
@@ -349,37 +353,49 @@ class GoogleDriveDestination:
 
     # Mending
 
-    def mend(self) -> Lines:
-        """Join folders of one name, and remove further copies of what is there whole; what was done, a line each.
+    def mend(self, *, dry_run: bool = False) -> Lines:
+        """Join folders of one name, and remove further copies of what is there whole; what was done (or would be), a line each.
 
-        Only while nobody writes. Nothing is removed that is not there a second time with the same checksum and size.
+        Only while nobody writes. Nothing is removed unless a copy stays whose checksum is its name, or the very same.
         """
         self._open()
         done: Lines = []
         for twin in self._folders.search_twins():
             if twin.id not in self._folders.ids[""]:
                 self._folders.ids[""].append(twin.id)
-        self._join("", self._folders.ids[""], done)
-        self.exists()
+        self._join("", done, dry_run)
+        if not dry_run:
+            self.exists()
         self._open_shards()
         for path in [path for path, ids in self._folders.ids.items() if path and "/" not in path and len(ids) > 1]:
-            self._join(path, self._folders.ids[path], done)
+            self._join(path, done, dry_run)
         self._open_shards()
         for path in [path for path, ids in self._folders.ids.items() if "/" in path and len(ids) > 1]:
-            self._join(path, self._folders.ids[path], done)
+            self._join(path, done, dry_run)
         for kind in KINDS:
             self._list(kind)
             for name, files in self._objects.all(kind).items():
                 for copy in files[1:]:
-                    kept = self._drive.get(files[0].id)
-                    if copy.sha256 and not kept.trashed and (copy.size, copy.sha256) == (kept.size, kept.sha256):
-                        self._remove(kind, name, copy)
-                        done.append(f"removed a second copy of {kind} {name[:16]}")
+                    self._remove_copy(kind, name, files[0], copy, done, dry_run)
         return done
 
-    def _join(self, path: str, ids: Lines, done: Lines) -> None:
+    def _remove_copy(self, kind: ObjectKind, name: str, first: File, copy: File, done: Lines, dry_run: bool) -> None:
+        kept = self._drive.get(first.id)
+        same = copy.sha256 is not None and (copy.size, copy.sha256) == (kept.size, kept.sha256)
+        if kept.trashed or not (same or kept.sha256 == name):
+            return
+        if not dry_run:
+            self._remove(kind, name, copy)
+        which = "second copy" if same else "damaged second copy"
+        done.append(f"{'would remove' if dry_run else 'removed'} a {which} of {kind} {name[:16]}")
+
+    def _join(self, path: str, done: Lines, dry_run: bool) -> None:
         """Move everything from the younger folders into the oldest. What is empty then goes into the trash, and is not removed for good: a
         listing may lag behind."""
+        ids = self._folders.ids[path]
+        if dry_run:
+            done += [f"would join two folders {path or self.label}" for _ in ids[1:]]
+            return
         for twin in ids[1:]:
             for file in self._drive.find(in_folders([twin])):
                 self._drive.move(file.id, twin, ids[0])
