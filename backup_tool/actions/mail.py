@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from email.headerregistry import Address
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -22,10 +23,12 @@ from backup_tool.destinations.base import Person
 from backup_tool.errors import BackupError, ConfigError, IntegrityError, Interrupted, Terminated, UsageError
 from backup_tool.exporters.email import Attachment, Batch, address, attachment_name, batches, draft, message, room, trial
 from backup_tool.exporters.naming import file_suffix
-from backup_tool.exporters.sending import Sender, SmtpSender
 from backup_tool.exporters.words import tags_of
 from backup_tool.models import Note, Problem
 from backup_tool.names import in_bytes, shown
+
+if TYPE_CHECKING:
+    from backup_tool.exporters.sending import Sender
 
 _A_NAME = name_worth("~Anna")
 """What stands in for a name, a telephone number above all, is worth less."""
@@ -57,6 +60,8 @@ class Mailbox:
             from backup_tool.exporters.gmail import open_gmail
 
             return open_gmail(self.settings, self.state.google_mail)
+        from backup_tool.exporters.sending import SmtpSender
+
         return SmtpSender(self.settings, self.sender, configured_password(msgspec.structs.asdict(self.settings), self._env))
 
 

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from typing import TYPE_CHECKING, BinaryIO, Literal, cast, get_args
 
 import msgspec
 
+from backup_tool.audio.mp3 import Form, Mp3File
 from backup_tool.audio.ogg import OggWalk
 from backup_tool.audio.sniff import SNIFF_BYTES, media_type_of
 from backup_tool.errors import BackupError, Incomplete, UsageError
@@ -44,6 +46,8 @@ _GRACE = 60
 _GAP = 0.1
 """Seconds between two parts of an Ogg file from which on something is missing there."""
 _RATES = (4_000, 384_000)
+_STRETCH = 0.5
+"""Seconds of sound that are encoded at a time. A call costs as much for the 20 or 60 milliseconds that come out of a packet."""
 
 # The demuxer for each kind of file: FFmpeg is not left to guess, for some of its guesses open further files.
 _DEMUXERS = {
@@ -184,7 +188,7 @@ class _Copying:
         self._began, self._seconds = time.monotonic(), 0.0
         self._packets = self._broken = 0
         self._is_ogg = container.format.name == "ogg"
-        self._end: float | None = None
+        self._next: int | None = None
         self._lost = 0.0
 
     def run(self, *, anew: bool = False) -> str | None:
@@ -207,26 +211,32 @@ class _Copying:
         for packet in self._container.demux(self._sound):
             if packet.dts is None:  # the empty one at the end
                 continue
-            self._follows(packet)
-            self._lasted(float((packet.duration or 0) * (packet.time_base or 0)))
+            if self._is_ogg:
+                self._follows(packet)
+            self._lasted((packet.duration or 0) * _tick(packet))
             packet.stream = stream
             self._copy.mux(packet)
 
     def _encode(self) -> None:
-        encoder = self._add_encoder()
-        for frame in _alike(self._frames()):
-            self._copy.mux(encoder.encode(frame))
-        self._copy.mux(encoder.encode(None))
+        take = self._taker()
+        for stretch in _stretches(self._frames()):
+            take(stretch)
+        take(None)
 
-    def _add_encoder(self) -> AudioStream:
+    def _taker(self) -> Callable[[AudioFrame | None], None]:
+        """What takes the sound and writes the copy of it."""
         target, channels = self._target, min(self._sound.channels, self._target.channels)
         recorded = _recorded_rate(self._sound)
         rate, bits = target.low if recorded <= target.low[0] else target.high
-        encoder = cast("AudioStream", self._copy.add_stream(target.encoder, rate=rate or min(recorded, 48_000)))
-        encoder.layout = "mono" if channels == 1 else "stereo"
-        encoder.bit_rate = bits * channels
-        encoder.options = {"flags": "+bitexact", **target.options}
-        return encoder
+        if target.muxer == "mp3":
+            with suppress(ImportError):
+                form = Form(rate, channels, bits * channels, int(target.options["compression_level"]))
+                return Mp3File(self._out, form, self._copy.metadata).take
+        stream = cast("AudioStream", self._copy.add_stream(target.encoder, rate=rate or min(recorded, 48_000)))
+        stream.layout = "mono" if channels == 1 else "stereo"
+        stream.bit_rate = bits * channels
+        stream.options = {"flags": "+bitexact", **target.options}
+        return lambda frame: self._copy.mux(stream.encode(frame))
 
     def _frames(self) -> Iterator[AudioFrame]:
         """The sound, frame after frame. A packet that cannot be decoded is counted and passed over."""
@@ -234,27 +244,26 @@ class _Copying:
 
         for packet in self._container.demux(self._sound):
             self._packets += packet.size > 0
-            self._follows(packet)
+            if self._is_ogg:
+                self._follows(packet)
             try:
                 frames = packet.decode()
             except av.FFmpegError:
                 self._broken += 1
                 continue
             for frame in frames:
-                if not _RATES[0] <= frame.sample_rate <= _RATES[1]:
-                    raise NotConverted(f"its sampling rate is {frame.sample_rate}")
-                self._lasted(frame.samples / frame.sample_rate)
                 yield frame
+                self._lasted(frame.samples / frame.sample_rate)
 
     def _follows(self, packet: Packet[AudioStream]) -> None:
         """Take note of what is missing before a packet: damaged pages of Ogg are passed over without a word. (In other containers a gap may
         be silence that was not recorded.)"""
-        if not self._is_ogg or packet.pts is None or packet.time_base is None:
+        if packet.pts is None:
             return
-        begins = float(packet.pts * packet.time_base)
-        if self._end is not None and begins - self._end > _GAP:
-            self._lost += begins - self._end
-        self._end = begins + float((packet.duration or 0) * packet.time_base)
+        if self._next is not None and packet.pts > self._next:  # only then: a unit of time is a fraction, and costly
+            seconds = (packet.pts - self._next) * _tick(packet)
+            self._lost += seconds if seconds > _GAP else 0
+        self._next = packet.pts + (packet.duration or 0)
 
     def _lasted(self, seconds: float) -> None:
         """So much more of it was read. Raises NotConverted where it does not come to an end."""
@@ -267,6 +276,11 @@ class _Copying:
             raise NotConverted(f"its copy would be larger than {in_bytes(LARGEST)}")
 
 
+def _tick(packet: Packet[AudioStream]) -> float:
+    """The seconds in which its times are counted; 0 where it does not say."""
+    return float(packet.time_base or 0)
+
+
 def _recorded_rate(sound: AudioStream) -> int:
     """The rate at which it was recorded. Opus is always decoded to 48 kHz; what went in stands in its header (RFC 7845, section 5.1)."""
     head = sound.codec_context.extradata or b""
@@ -275,21 +289,26 @@ def _recorded_rate(sound: AudioStream) -> int:
     return sound.rate or 48_000
 
 
-def _alike(frames: Iterator[AudioFrame]) -> Iterator[AudioFrame]:
-    """The frames without gaps between them, in the form of the first: encoders want no other, and recordings may change on the way."""
-    from av import AudioResampler
+def _stretches(frames: Iterator[AudioFrame]) -> Iterator[AudioFrame]:
+    """The sound in longer frames without gaps, in the form of the first: encoders want no other, and recordings may change on the way."""
+    from av import AudioFifo, AudioResampler
 
-    first, form, bridge, at = None, None, None, 0
+    gathered, first, form, bridge, tick, enough = AudioFifo(), None, None, None, None, 0.0
     for frame in frames:
-        if first is None:
-            first = form = _form(frame)
         if _form(frame) != form:
             form = _form(frame)
+            if not _RATES[0] <= frame.sample_rate <= _RATES[1]:
+                raise NotConverted(f"its sampling rate is {frame.sample_rate}")
+            if first is None:
+                first, tick, enough = form, Fraction(1, frame.sample_rate), _STRETCH * frame.sample_rate
             bridge = None if form == first else AudioResampler(*first)
-        for one in bridge.resample(frame) if bridge else [frame]:
-            one.pts, one.time_base = at, Fraction(1, one.sample_rate)
-            at += one.samples
-            yield one
+        for one in bridge.resample(frame) if bridge else (frame,):
+            one.pts, one.time_base = None, tick
+            gathered.write(one)
+        if gathered.samples >= enough and (stretch := gathered.read()):
+            yield stretch
+    if rest := gathered.read():
+        yield rest
 
 
 def _form(frame: AudioFrame) -> tuple[str, str, int]:
