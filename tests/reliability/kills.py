@@ -22,7 +22,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.reliability.program import PATIENCE, Ended
+from tests.program import PATIENCE, Ended
 from tests.reliability.world import World, add_notes, files, hashes, new_world
 from tests.repository.forge import sha
 

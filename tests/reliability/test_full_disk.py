@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from tests.parts import needs, needs_root
+from tests.program import Ended
 from tests.reliability.kills import MANY
-from tests.reliability.program import Ended
 from tests.reliability.world import World, add_notes, hashes, look_clear, new_world
 
 
@@ -157,8 +157,8 @@ def unprivileged(world: World, *words: str | Path) -> Ended:
 def by_itself(world: World, *command: str | Path) -> Ended:
     """A command of the system, in this world."""
     env = world.env | {"PYTHONDONTWRITEBYTECODE": "1"}
-    run = subprocess.run(command, cwd=Path(__file__).parents[2], env=env, capture_output=True, text=True, timeout=100, check=False)
-    ended = Ended(run.returncode, run.stdout, run.stderr, 0, 0)
+    run = subprocess.run(command, cwd=Path(__file__).parents[2], env=env, capture_output=True, timeout=100, check=False)
+    ended = Ended(run.returncode, run.stdout, run.stderr)
     look_clear(ended)
     return ended
 

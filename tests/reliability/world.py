@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from tests import program
 from tests.generators.android import CURRENT, Store
 from tests.generators.ogg import opus_note
-from tests.reliability import program
-from tests.reliability.program import Ended, Running
+from tests.program import Ended, Running
 from tests.repository.forge import Forge, seal, sha, unseal
 
 PASSWORD = "correct horse battery staple"

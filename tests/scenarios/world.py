@@ -16,10 +16,12 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests import program
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "wise owls sing at noon"
@@ -96,11 +98,18 @@ class World:
         )  # fmt: skip
 
     def backup(self, *words: object, code: int | None = 0, env: Mapping[str, str | None] | None = None, **how: Any) -> Ended:
-        """`backup WORDS…`, which has to end with that exit code (None: any) and, but for --debug, without a traceback."""
-        done = finish(self.start(*words, env=env, **how))
+        """`backup WORDS…`, which has to end with that exit code (None: any) and, but for --debug, without a traceback.
+
+        An interpreter is begun for it only where `how` says how (subprocess.Popen); else the process is forked from a loaded one.
+        """
+        done = finish(self.start(*words, env=env, **how)) if how else self._forked(words, self.environment(**(env or {})))
         assert code in (None, done.code), f"backup {' '.join(map(str, words))} ended with {done.code}: {done.told}{done.out[:2000]!r}"
         assert "--debug" in words or b"Traceback" not in done.err
         return done
+
+    def _forked(self, words: Sequence[object], env: Mapping[str, str]) -> Ended:
+        ended = program.start(list(map(str, words)), env, self.folder).wait()
+        return Ended(ended.code, ended.raw_out, ended.raw_err)
 
     def run(self, *sources: object, code: int = 0, **how: Any) -> Any:
         """`backup run --json`: what it says of itself, whose sums are right."""

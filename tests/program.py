@@ -1,7 +1,7 @@
 """The program as people run it: every command a process of its own, with its output, its exit code and its memory.
 
-Loading an interpreter takes longer than most commands here. So one process loads the program and forks for each command; the child is the
-leader of its own process group, as under cron. `python -m tests.reliability.program` is that process:
+Loading interpreter and program takes longer than most commands here. So one process loads the program and forks for each command; the
+child is the leader of its own process group and has no terminal, as under cron. `python -m tests.program` is that process:
 
     → {"words": ["list"], "env": {…}, "cwd": "/…", "out": "/…", "err": "/…"}
     ← the child's number, then, when it and all that it started have ended, its exit status and the most memory it had, in KiB
@@ -11,9 +11,13 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import gc
+import importlib
 import json
 import os
+import pkgutil
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -26,17 +30,31 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 PATIENCE = 120.0
-_HOUSE = Path(__file__).parents[2]
+_HOUSE = Path(__file__).parents[1]
+_LOADED = ("av", "keyring", "pyicloud")
+"""What verbs import when they use it, and what takes long."""
+_NOT_LOADED = ("backup_tool.__main__", "backup_tool.destinations.gdrive")
+"""What is left to the commands: Google's library looks for certificates when it is imported, where the environment says."""
 
 
 class Ended(NamedTuple):
-    """How a command ended: exit code (below zero: the signal), both outputs, most memory in bytes, seconds."""
+    """How a command ended: exit code (below zero: the signal), the bytes of both outputs, most memory in bytes, seconds."""
 
     code: int
-    out: str
-    err: str
-    peak: int
-    seconds: float
+    raw_out: bytes
+    raw_err: bytes
+    peak: int = 0
+    seconds: float = 0.0
+
+    @property
+    def out(self) -> str:
+        """Its result as text."""
+        return self.raw_out.decode("utf-8", "backslashreplace")
+
+    @property
+    def err(self) -> str:
+        """What it said besides, as text."""
+        return self.raw_err.decode("utf-8", "backslashreplace")
 
     @property
     def told(self) -> str:
@@ -82,7 +100,8 @@ class Running:
             _line(self._server)
             raise AssertionError(f"{self._shown} did not end within {PATIENCE:.0f} s")
         status, peak = map(int, _line(self._server).split())
-        out, err = ((self._folder / name).read_bytes().decode("utf-8", "backslashreplace") for name in ("out", "err"))
+        out, err = ((self._folder / name).read_bytes() for name in ("out", "err"))
+        shutil.rmtree(self._folder)
         return Ended(os.waitstatus_to_exitcode(status), out, err, peak * 1024, time.monotonic() - self._began)
 
 
@@ -92,7 +111,7 @@ _servers: list[subprocess.Popen[bytes]] = []
 def start(words: Sequence[str | Path], env: Mapping[str, str], cwd: Path) -> Running:
     """Start one command. Only one at a time."""
     server = _server()
-    folder = tempfile.mkdtemp(dir=cwd)
+    folder = tempfile.mkdtemp(prefix="command-")
     out, err = os.path.join(folder, "out"), os.path.join(folder, "err")
     for path in (out, err):  # a child that is killed at once has not opened them yet
         Path(path).touch(0o600)
@@ -105,8 +124,10 @@ def start(words: Sequence[str | Path], env: Mapping[str, str], cwd: Path) -> Run
 
 def _server() -> subprocess.Popen[bytes]:
     if not _servers:
-        command = [sys.executable, "-m", "tests.reliability.program"]
-        _servers.append(subprocess.Popen(command, cwd=_HOUSE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0))
+        command, env = [sys.executable, "-m", "tests.program"], {**os.environ, "LC_ALL": "C.UTF-8"}
+        _servers.append(
+            subprocess.Popen(command, cwd=_HOUSE, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True)
+        )
         atexit.register(stop)
     return _servers[0]
 
@@ -130,11 +151,14 @@ def _line(server: subprocess.Popen[bytes]) -> bytes:
 
 def serve() -> None:
     """Carry out orders until there are none."""
-    import backup_tool.actions.run
-    import backup_tool.cli.app
-    import backup_tool.cli.verbs
+    import backup_tool
 
-    backup_tool.cli.verbs.load()
+    ours = [module.name for module in pkgutil.walk_packages(backup_tool.__path__, "backup_tool.")]
+    for name in (*ours, *_LOADED):
+        if not name.startswith(_NOT_LOADED):
+            importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what is loaded is shared with every child: none of them goes over it
     if sys.platform == "linux":  # what a killed command leaves running becomes ours, so that we can wait for its end
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
     for line in sys.stdin.buffer:
