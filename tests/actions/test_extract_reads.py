@@ -15,6 +15,7 @@ from backup_tool.destinations.local import LocalDestination
 from backup_tool.models import Progress, Secret
 from backup_tool.repository import Repository
 from tests.generators.ogg import opus_note
+from tests.generators.old import put_old
 
 PASSWORD = Secret("a few good words")
 
@@ -36,7 +37,7 @@ def test_one_note_is_one_range_of_one_pack(tmp_path: Path) -> None:
     store = tmp_path / "store"
     store.mkdir()
     for number in range(40):
-        (store / f"PTT-20260301-WA{number:04}.opus").write_bytes(opus_note(3, number))
+        put_old(store / f"PTT-20260301-WA{number:04}.opus", opus_note(3, number))
     place = Watched(tmp_path / "archive")
     Repository.create(place, PASSWORD, hostname="host", username="user")
     plan = RunPlan(

@@ -29,6 +29,8 @@ from tests.destinations.drive.errors import failure
 from tests.destinations.drives import drives
 from tests.destinations.tls_proxy import Fault
 from tests.generators.ogg import opus_note
+from tests.generators.old import put_old
+from tests.repository.forge import cheapen
 
 PASSWORD = Secret("wise owls sing at noon")
 Wrap = Callable[[str, Destination], Destination]
@@ -44,6 +46,7 @@ class Machine:
         self.store.mkdir()
         first = LocalDestination(folder / names[0])
         Repository.create(first, PASSWORD, hostname="desk", username="ann")
+        cheapen(first.path, PASSWORD.reveal())
         for name in names[1:]:
             mirror = LocalDestination(folder / name)
             mirror.create()
@@ -53,7 +56,7 @@ class Machine:
 
     def record(self, count: int, seed: int, seconds: float = 1.0) -> None:
         for number in range(count):
-            (self.store / f"PTT-20260{seed:01d}01-WA{number:04d}.opus").write_bytes(opus_note(seconds, 100 * seed + number))
+            put_old(self.store / f"PTT-20260{seed:01d}01-WA{number:04d}.opus", opus_note(seconds, 100 * seed + number))
 
     def night(self, wrap: Wrap, *, bound: int = 2**31, pack_size: int = 4 * 2**20) -> tuple[RunResult, int]:
         places = [Place(name, wrap(name, LocalDestination(self.folder / name))) for name in self.names]

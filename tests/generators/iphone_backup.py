@@ -20,6 +20,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from tests.generators.old import put_old
+
 WHATSAPP = "AppDomainGroup-group.net.whatsapp.WhatsApp.shared"
 BUSINESS = "AppDomainGroup-group.net.whatsapp.WhatsAppSMB.shared"
 OLD_WHATSAPP = "AppDomain-net.whatsapp.WhatsApp"
@@ -97,7 +99,7 @@ class IPhoneBackup:
         place = self.folder / file_id[:2] / file_id
         if not absent:
             place.parent.mkdir(exist_ok=True)
-            place.write_bytes(encrypt(data, key) if self.password is not None and data else data)
+            put_old(place, encrypt(data, key) if self.password is not None and data else data)
         return place
 
     def put_database(self, domain: str, path: str, database: Path) -> Path:

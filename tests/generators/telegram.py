@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
+from tests.generators.old import put_old
+
 FIRST = datetime(2026, 3, 1, 8, tzinfo=UTC)
 NOT_INCLUDED = "(File not included. Change data exporting settings to download.)"
 TOO_LARGE = "(File exceeds maximum size. Change data exporting settings to download.)"
@@ -111,7 +113,7 @@ def _put(folder: Path, chat: Chat, media: str) -> None:
     for path, data in chat.files.items():
         location = folder / media / path
         location.parent.mkdir(parents=True, exist_ok=True)
-        location.write_bytes(data)
+        put_old(location, data)
 
 
 def _write(folder: Path, told: dict[str, Any]) -> Path:

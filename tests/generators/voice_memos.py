@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from tests.generators.old import put_old
+
 EPOCH_2001 = 978_307_200
 FIRST = datetime(2026, 3, 3, 14, 5, tzinfo=UTC)
 CLOUD = "CloudRecordings.db"
@@ -81,7 +83,7 @@ class Recordings:
         """A file that no row names."""
         location = self.folder / path
         location.parent.mkdir(parents=True, exist_ok=True)
-        location.write_bytes(data)
+        put_old(location, data)
 
     def close(self) -> None:
         """The folder is as the app leaves it."""

@@ -14,8 +14,8 @@ import pytest
 
 from tests.generators.ogg import opus_note
 from tests.parts import needs, needs_root
-from tests.reliability.world import World, add_notes, cheapen, files, hashes, new_world
-from tests.repository.forge import sha
+from tests.reliability.world import PASSWORD, World, add_notes, files, hashes, new_world
+from tests.repository.forge import cheapen, sha
 
 BIG = 3 * 2**20
 
@@ -164,7 +164,7 @@ def theirs(tmp_path: Path) -> World:
     """A world whose archive restic makes."""
     world = World(tmp_path / "w").settle()
     world.restic("init")
-    cheapen(world.repo)
+    cheapen(world.repo, PASSWORD)
     return world
 
 
@@ -233,7 +233,7 @@ def test_an_archive_that_restic_began_is_ours_to_go_on_with(tmp_path: Path) -> N
     world.repo.rmdir()
     world.restic("init")
     world.backup("run")
-    cheapen(world.repo)  # restic's own key is dear to open: once is enough
+    cheapen(world.repo, PASSWORD)  # restic's own key is dear to open: once is enough
     world.backup("check", "--read-data")
     assert world.restored("out") == world.notes()
     assert "no errors were found" in world.restic("check", "--read-data")

@@ -11,8 +11,8 @@ import pytest
 import zstandard
 
 from tests.reliability.kills import MANY
-from tests.reliability.world import World, add_notes, cheapen, hashes, new_world
-from tests.repository.forge import sha, unseal
+from tests.reliability.world import PASSWORD, World, add_notes, hashes, new_world
+from tests.repository.forge import cheapen, sha, unseal
 
 Damage = Callable[[Path, Path], None]
 
@@ -71,7 +71,7 @@ def second_key(world: World) -> None:
     """One more key file for the same password, as a second person would add."""
     (only,) = world.objects("keys")
     kept = only.read_bytes()
-    cheapen(world.repo)
+    cheapen(world.repo, PASSWORD)
     (world.repo / "keys" / only.name).write_bytes(kept)
 
 

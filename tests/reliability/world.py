@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import os
 import re
@@ -20,12 +18,10 @@ from tests import program
 from tests.generators.android import CURRENT, Store
 from tests.generators.ogg import opus_note
 from tests.program import Ended, Running
-from tests.repository.forge import Forge, seal, sha, unseal
+from tests.repository.forge import Forge, cheapen, open_key, secrets_of, sha, unseal
 
 PASSWORD = "correct horse battery staple"
 _ID = re.compile(r"[0-9a-f]{64}")
-# Cheap to try, so that hundreds of commands are quick; a key as this program makes it costs a fifth of a second each time.
-_CHEAP = 2**10
 
 
 @dataclass
@@ -120,7 +116,7 @@ class World:
 
     def secrets(self) -> tuple[bytes, bytes, bytes]:
         """The master key of the archive, opened without the program."""
-        return _open_key(next((self.repo / "keys").iterdir()))
+        return secrets_of(open_key(next((self.repo / "keys").iterdir()), PASSWORD))
 
     def objects(self, kind: str) -> list[Path]:
         """The files of one kind, by name."""
@@ -163,7 +159,7 @@ def new_world(root: Path, notes: int, *, seconds: float = 1.5, pack_size: str = 
     if database:
         store.database(made)
     world.backup("init")
-    cheapen(world.repo)
+    cheapen(world.repo, PASSWORD)
     return world
 
 
@@ -200,28 +196,3 @@ def pack_header(pack: bytes, secrets: tuple[bytes, bytes, bytes]) -> Iterator[tu
         size = 41 if header[at] & 2 else 37
         yield ("tree" if header[at] & 1 else "data"), header[at + size - 32 : at + size].hex()
         at += size
-
-
-def cheapen(repo: Path) -> None:
-    """Replace the key file by one with the same password that is cheap to open."""
-    (old,) = (repo / "keys").iterdir()
-    encrypt, k, r = map(lambda raw: base64.b64encode(raw).decode(), _open_key(old))
-    salt = os.urandom(64)
-    plain = json.dumps({"mac": {"k": k, "r": r}, "encrypt": encrypt}).encode()
-    data = base64.b64encode(seal(_derive(salt, _CHEAP, 8, 1), plain)).decode()
-    fields = {"N": _CHEAP, "r": 8, "p": 1, "salt": base64.b64encode(salt).decode(), "data": data}
-    old.unlink()
-    text = json.dumps(json.loads('{"created":"2026-01-02T03:04:05Z","username":"u","hostname":"h","kdf":"scrypt"}') | fields).encode()
-    (repo / "keys" / sha(text)).write_bytes(text)
-
-
-def _open_key(path: Path) -> tuple[bytes, bytes, bytes]:
-    file = json.loads(path.read_bytes())
-    user = _derive(base64.b64decode(file["salt"]), file["N"], file["r"], file["p"])
-    master = json.loads(unseal(user, base64.b64decode(file["data"])))
-    return base64.b64decode(master["encrypt"]), base64.b64decode(master["mac"]["k"]), base64.b64decode(master["mac"]["r"])
-
-
-def _derive(salt: bytes, n: int, r: int, p: int) -> tuple[bytes, bytes, bytes]:
-    key = hashlib.scrypt(PASSWORD.encode(), salt=salt, n=n, r=r, p=p, maxmem=2**30, dklen=64)
-    return key[:32], key[32:48], key[48:]

@@ -23,6 +23,8 @@ from tests.destinations.servers import Rest, serving
 from tests.generators.android import CURRENT
 from tests.generators.nights import GrowingPhone
 from tests.generators.ogg import opus_note
+from tests.generators.old import put_old
+from tests.repository.forge import cheapen
 from tests.scenarios.world import PASSWORD, Ended, World
 
 NIGHTS, BEFORE, A_NIGHT = 30, 600, 6
@@ -53,6 +55,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     phone.grow(BEFORE, days=300)
     place = LocalDestination(folder / "archive")
     Repository.create(place, Secret(PASSWORD), hostname="host", username="user")
+    cheapen(place.path, PASSWORD)
     for _ in range(NIGHTS):
         plan = RunPlan(
             sources=[SourceSpec(name="phone", path=folder / CURRENT)], typed=set(), known_names={"phone"}, destination=place,
@@ -150,15 +153,15 @@ def test_old_months_and_several_sources_need_no_more(tmp_path: Path) -> None:
     is lost from it."""
     place, dice = LocalDestination(tmp_path / "archive"), random.Random(3)
     opened = Repository.create(place, Secret(PASSWORD), hostname="host", username="user")
+    cheapen(place.path, PASSWORD)
     folders = [tmp_path / name for name in ("one", "two", "three")]
     count = 0
     for night in range(14):
         folder = folders[night % 3]
         folder.mkdir(exist_ok=True)
         for _ in range(5):
-            (folder / f"PTT-{dice.randrange(2016, 2024)}{dice.randrange(1, 13):02}15-WA{count:04}.opus").write_bytes(
-                opus_note(0.5, seed=count)
-            )
+            name = f"PTT-{dice.randrange(2016, 2024)}{dice.randrange(1, 13):02}15-WA{count:04}.opus"
+            put_old(folder / name, opus_note(0.5, seed=count))
             count += 1
         plan = RunPlan(
             sources=[SourceSpec(name=one.name, path=one, type="folder") for one in folders if one.exists()], typed=set(),

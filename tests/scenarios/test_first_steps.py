@@ -9,15 +9,15 @@ import pytest
 from backup_tool.destinations.local import LocalDestination
 from backup_tool.destinations.places import where
 from tests.generators.android import phone
+from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import World
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(new_world: NewWorld, tmp_path: Path) -> World:
     """A machine with a phone's folder and an archive of it."""
-    made = World(tmp_path / "pc")
+    made = new_world(tmp_path / "pc")
     phone(made.folder / "phone", notes=4)
-    made.backup("init")
     made.run("phone")
     return made
 

@@ -12,6 +12,7 @@ import pytest
 from backup_tool.audio import inspect
 from tests.audio.judge import by_ffmpeg
 from tests.generators.ogg import opus_note
+from tests.generators.old import put_old
 from tests.scenarios.album import Album
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.test_giving_back import expected, tree
@@ -103,9 +104,9 @@ def test_a_note_that_cannot_be_played_is_given_back_as_it_is(new_world: NewWorld
     store = world.folder / "notes"
     store.mkdir()
     broken = b"OggS" + bytes(range(256)) * 8
-    (store / "PTT-20260301-WA0001.opus").write_bytes(broken)
-    (store / "PTT-20260302-WA0002.opus").write_bytes(opus_note(1.0, 1))
-    (store / "PTT-20260303-WA0003.opus").write_bytes(b"")
+    put_old(store / "PTT-20260301-WA0001.opus", broken)
+    put_old(store / "PTT-20260302-WA0002.opus", opus_note(1.0, 1))
+    put_old(store / "PTT-20260303-WA0003.opus", b"")
     world.run("notes")
     ended = world.backup("restore", "--format", "mp3", "--json", code=3)
     made = tree(world.folder / "restored/unsorted")
@@ -126,8 +127,8 @@ def test_many_notes_are_converted_by_two_processes_to_the_same_copies(new_world:
     store = world.folder / "notes"
     store.mkdir()
     for number in range(40):
-        (store / f"PTT-20260301-WA{number:04}.opus").write_bytes(opus_note(0.5, number))
-    (store / "long.wav").write_bytes(silence(150))
+        put_old(store / f"PTT-20260301-WA{number:04}.opus", opus_note(0.5, number))
+    put_old(store / "long.wav", silence(150))
     world.run("notes")
     world.backup("restore", "--format", "m4a", "--to", "all")
     made = tree(world.folder / "all")

@@ -17,12 +17,16 @@ from backup_tool.actions.archive import Archive
 from backup_tool.actions.run import RunPlan, run
 from backup_tool.actions.state import State
 from backup_tool.config import SourceSpec
+from backup_tool.destinations.base import Destination, ObjectKind
+from backup_tool.destinations.local import LocalDestination
 from backup_tool.errors import SignInNeeded
 from backup_tool.models import Progress, Secret
 from backup_tool.repository import Repository
 from tests.destinations.icloud import ANN, WORD, Cloud, apple_for
 from tests.destinations.tls_proxy import Fault
 from tests.generators.ogg import opus_note
+from tests.generators.old import put_old
+from tests.repository.forge import cheapen
 from tests.scenarios.world import PASSWORD, World, finish
 
 PLACE = "icloud:Voice notes"
@@ -72,7 +76,7 @@ def notes(folder: Path, first: int, last: int) -> None:
     """Recordings of those numbers, each of other bytes."""
     folder.mkdir(exist_ok=True)
     for number in range(first, last):
-        (folder / f"PTT-2026{1 + number // 28:02}{1 + number % 28:02}-WA0001.opus").write_bytes(opus_note(1, seed=number))
+        put_old(folder / f"PTT-2026{1 + number // 28:02}{1 + number % 28:02}-WA0001.opus", opus_note(1, seed=number))
 
 
 def test_the_whole_way_of_a_note(machine: Machine, tmp_path: Path) -> None:
@@ -207,7 +211,7 @@ def test_thirty_nights(cloud: Cloud, tmp_path: Path) -> None:
     phone, state = tmp_path / "phone", State(tmp_path / "state")
     notes(phone, 0, 1)
     with closing(cloud.patient()) as place:
-        Repository.create(place, Secret(PASSWORD), hostname="laptop", username="ann")
+        put_repository(place, tmp_path / "made")
     failed = []
     for night in range(1, 31):
         notes(phone, night, night + 1)
@@ -225,6 +229,18 @@ def test_thirty_nights(cloud: Cloud, tmp_path: Path) -> None:
         assert len(list(archive.entries())) == 31
     assert len(cloud.apple.prompts) == 2
     assert len(cloud.names()) == len(set(cloud.names()))
+
+
+def put_repository(place: Destination, folder: Path) -> None:
+    """A repository whose key is cheap to open, made in a folder first."""
+    made = LocalDestination(folder)
+    Repository.create(made, Secret(PASSWORD), hostname="laptop", username="ann")
+    cheapen(folder, PASSWORD)
+    place.create()
+    kinds: tuple[ObjectKind, ...] = ("keys", "config")
+    for kind in kinds:
+        for name, _ in made.list(kind):
+            place.save(kind, name, made.load(kind, name))
 
 
 def _night(cloud: Cloud, phone: Path, state: State) -> None:

@@ -17,6 +17,7 @@ from backup_tool.audio import inspect
 from tests.exporters.mailserver import MailServer, mail_server
 from tests.generators.android import phone
 from tests.generators.ogg import opus_note
+from tests.generators.old import put_old
 from tests.scenarios.album import Album
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import World
@@ -129,8 +130,8 @@ def test_many_notes_are_spread_over_mails_that_the_server_takes(new_world: NewWo
     store = world.folder / "notes"
     store.mkdir()
     for number, seconds in ((1, 50), (2, 50), (3, 50), (4, 200)):
-        (store / f"PTT-2026030{number}-WA0001.opus").write_bytes(opus_note(seconds, number))
-    (store / "AUD-20260305-WA0005.wav").write_bytes(b"RIFF" + bytes(1_500_000))
+        put_old(store / f"PTT-2026030{number}-WA0001.opus", opus_note(seconds, number))
+    put_old(store / "AUD-20260305-WA0005.wav", b"RIFF" + bytes(1_500_000))
     world.run("notes")
     ids = [record["id"] for record in world.records()]
     with post(world, size=1_000_000) as server:
@@ -246,7 +247,7 @@ def test_a_failure_half_way_tells_what_was_sent(new_world: NewWorld, tmp_path: P
     store = world.folder / "notes"
     store.mkdir()
     for number in (1, 2):
-        (store / f"PTT-2026030{number}-WA0001.opus").write_bytes(opus_note(80, number))
+        put_old(store / f"PTT-2026030{number}-WA0001.opus", opus_note(80, number))
     world.run("notes")
     ids = [record["id"] for record in world.records()]
     with post(world, size=1_000_000, most=1) as server:
@@ -297,7 +298,7 @@ def test_a_hostile_name_forges_no_header_on_the_wire(new_world: NewWorld, tmp_pa
     name = "family\r\nBcc: victim@example.org\r\n\r\n<script>"
     store = world.folder / "notes" / name
     store.mkdir(parents=True)
-    (store / "AUD-20260305-WA0005.opus").write_bytes(opus_note(1, 1))
+    put_old(store / "AUD-20260305-WA0005.opus", opus_note(1, 1))
     world.run(store.parent)
     with post(world) as server:
         world.backup("extract", "latest", "--email", f'"x, y" <{ANNA}>', env=trusting(server))

@@ -8,17 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.generators.ogg import opus_note
+from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import World
 
 MOMENT = 1_772_546_700
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(new_world: NewWorld, tmp_path: Path) -> World:
     """A machine with an archive."""
-    made = World(tmp_path / "pc")
-    made.backup("init")
-    return made
+    return new_world(tmp_path / "pc")
 
 
 def recorder(folder: Path, **files: bytes) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from tests.destinations.s3_servers import amazon, moto_s3
 from tests.generators.ogg import opus_note
+from tests.generators.old import put_old
 from tests.parts import needs
 from tests.scenarios.world import PASSWORD, ROOT, World, finish
 
@@ -65,7 +66,7 @@ class Office:
         world.configure(text)
         (world.folder / "notes").mkdir()
         for number in range(3):
-            (world.folder / "notes" / f"{name} {number}.opus").write_bytes(opus_note(2, seed=len(name) * 10 + number))
+            put_old(world.folder / "notes" / f"{name} {number}.opus", opus_note(2, seed=len(name) * 10 + number))
         return world
 
     def restic(self, name: str, *words: str) -> str:
@@ -170,7 +171,7 @@ def test_the_administrator_tidies_up(office: Office, laptops: list[World]) -> No
     """With the administrator's key restic forgets and prunes what laptops stored; the notes of all stay."""
     needs("restic")
     for laptop in laptops:
-        (laptop.folder / "notes" / "more.opus").write_bytes(opus_note(3, seed=len(laptop.folder.name)))
+        put_old(laptop.folder / "notes" / "more.opus", opus_note(3, seed=len(laptop.folder.name)))
         laptop.backup("run", env=HERE)
     assert len(office.objects("snapshots")) == 4
     office.restic("admin", "forget", "--keep-last", "1", "--prune")

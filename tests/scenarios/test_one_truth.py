@@ -19,6 +19,7 @@ from tests.generators.chatstorage import ChatStorage
 from tests.generators.iphone_backup import WHATSAPP, IPhoneBackup
 from tests.generators.msgstore import Msgstore
 from tests.generators.ogg import opus_note
+from tests.generators.old import put_old
 from tests.parts import needs
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import World
@@ -80,7 +81,7 @@ def make_family(world: World, notes: int = 4) -> Store:
     export(world.folder / "exports", store.made, "Family")
     (world.folder / "folder").mkdir()
     for made in store.made:
-        shutil.copy(made.location, world.folder / "folder")
+        put_old(world.folder / "folder" / made.location.name, made.data)
     return store
 
 
@@ -114,7 +115,7 @@ def test_a_file_that_a_database_joins_with_an_older_record_is_not_read_again(wor
     """Two files of a folder look like two notes until, later in the same run, a message shows that they are one: all places stay."""
     store = make_family(world)
     for number, made in enumerate(store.made):
-        shutil.copy(made.location, world.folder / "folder" / voice_name(IPHONE, made.sent, 1 + number))
+        put_old(world.folder / "folder" / voice_name(IPHONE, made.sent, 1 + number), made.data)
     configure(world, "folder", "phone", "exports")
     world.run("exports")
     assert world.run("folder", "phone")["notes"] == 4
@@ -128,7 +129,7 @@ def test_two_copies_in_one_folder_are_of_the_exported_note_of_their_name(world: 
     export(world.folder / "exports", store.made, "Family", writer=ANDROID, first=0)
     (world.folder / "folder").mkdir()
     for name in ("", " (1)"):
-        shutil.copy(store.made[0].location, world.folder / f"folder/PTT-20260301-WA0000{name}.opus")
+        put_old(world.folder / f"folder/PTT-20260301-WA0000{name}.opus", store.made[0].data)
     configure(world, "exports", "folder")
     assert world.run()["notes"] == 1
     assert world.run()["bytes_read"] == 0
@@ -392,7 +393,7 @@ def test_times_without_a_zone_stay_what_they_are_when_this_machine_moves(world: 
     store = phone(world.folder / "phone", notes=4, with_database=False)
     named = world.folder / "recorder/AUDIO-2026-03-01-10-11-12.opus"
     named.parent.mkdir()
-    named.write_bytes(opus_note(2, 99))
+    put_old(named, opus_note(2, 99))
     first = export(world.folder / "exports", store.made[:3], "Family", writer=ANDROID)
     parts = "".join(f'[sources.{name}]\npath = "{world.folder / name}"\n' for name in ("exports", "recorder"))
     world.configure(parts)

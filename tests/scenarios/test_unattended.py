@@ -16,7 +16,7 @@ import pytest
 from tests.generators.android import Store, phone
 from tests.generators.ogg import opus_note
 from tests.parts import needs
-from tests.scenarios.conftest import make_cheap
+from tests.repository.forge import cheapen
 from tests.scenarios.world import PASSWORD, ROOT, World, finish, wait_for_lock, wait_until_idle
 
 SAMPLES = ROOT / "configs"
@@ -153,7 +153,7 @@ def test_the_password_shows_nowhere(tmp_path: Path) -> None:
     world = World(tmp_path)
     typed = {"BACKUP_PASSWORD_FILE": None, "BACKUP_PASSWORD": PASSWORD}
     ended = [world.backup("init", "-v", env=typed)]
-    make_cheap(world.repo)
+    cheapen(world.repo, PASSWORD)
     store = Store(world.folder / "phone/WhatsApp")
     store.voice_notes(450, seconds=0.2)  # enough for a run to start its helpers
     process = world.start("run", "phone", "-v", "--debug", env=typed)
