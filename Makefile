@@ -25,7 +25,7 @@ demo: $(READY)
 	@$(PYTHON) -m backup_tool demo
 
 test: $(READY)
-	@$(PYTHON) -m pytest -q -n $(PROCESSES) $(ARGS)
+	@$(PYTHON) -m pytest -q -n $(PROCESSES) --dist worksteal $(ARGS)
 
 check: $(READY)
 	@$(VENV)/bin/ruff check --quiet backup_tool tests

@@ -3,7 +3,7 @@
 Loading interpreter and program takes longer than most commands here. So one process loads the program and forks for each command; the
 child is the leader of its own process group and has no terminal, as under cron. `python -m tests.program` is that process:
 
-    → {"words": ["list"], "env": {…}, "cwd": "/…", "out": "/…", "err": "/…"}
+    → {"words": ["list"], "env": {…}, "cwd": "/…", "in": "/…", "out": "/…", "err": "/…"}
     ← the child's number, then, when it and all that it started have ended, its exit status and the most memory it had, in KiB
 """
 
@@ -108,14 +108,15 @@ class Running:
 _servers: list[subprocess.Popen[bytes]] = []
 
 
-def start(words: Sequence[str | Path], env: Mapping[str, str], cwd: Path) -> Running:
-    """Start one command. Only one at a time."""
+def start(words: Sequence[str | Path], env: Mapping[str, str], cwd: Path, *, typed: str = "") -> Running:
+    """Start one command, with `typed` on its standard input. Only one at a time."""
     server = _server()
     folder = tempfile.mkdtemp(prefix="command-")
-    out, err = os.path.join(folder, "out"), os.path.join(folder, "err")
-    for path in (out, err):  # a child that is killed at once has not opened them yet
+    files = {name: os.path.join(folder, name) for name in ("in", "out", "err")}
+    for path in files.values():  # a child that is killed at once has not opened them yet
         Path(path).touch(0o600)
-    order = {"words": [os.fspath(word) for word in words], "env": dict(env), "cwd": os.fspath(cwd), "out": out, "err": err}
+    Path(files["in"]).write_text(typed)
+    order = {"words": [os.fspath(word) for word in words], "env": dict(env), "cwd": os.fspath(cwd), **files}
     assert server.stdin is not None
     server.stdin.write(json.dumps(order).encode() + b"\n")
     server.stdin.flush()
@@ -183,7 +184,7 @@ def _be(order: dict[str, Any]) -> NoReturn:
     code = 1
     try:
         os.setpgid(0, 0)
-        for number, name, flags in ((0, os.devnull, os.O_RDONLY), (1, order["out"], os.O_WRONLY), (2, order["err"], os.O_WRONLY)):
+        for number, name, flags in ((0, order["in"], os.O_RDONLY), (1, order["out"], os.O_WRONLY), (2, order["err"], os.O_WRONLY)):
             file = os.open(name, flags)
             os.dup2(file, number)
             os.close(file)

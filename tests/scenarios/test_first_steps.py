@@ -9,6 +9,7 @@ import pytest
 from backup_tool.destinations.local import LocalDestination
 from backup_tool.destinations.places import where
 from tests.generators.android import phone
+from tests.generators.ogg import opus_note
 from tests.scenarios.conftest import NewWorld
 from tests.scenarios.world import World
 
@@ -20,6 +21,18 @@ def world(new_world: NewWorld, tmp_path: Path) -> World:
     phone(made.folder / "phone", notes=4)
     made.run("phone")
     return made
+
+
+def test_every_verb_stands_alone(world: World) -> None:
+    """Each command does its work in an interpreter of its own, which knows nothing but that command."""
+    note = world.records()[0]["id"]
+    (world.folder / "memo.opus").write_bytes(opus_note(1, seed=99))
+    for line in (
+        "run phone", "scan phone", "chats", "list", "search family", "restore --to given", f"extract {note} --to one.opus",
+        f"extract {note} --to one.mp3 --format mp3", "export --to readable", "import memo.opus --chat family", f"save {note}",
+        f"unsave {note}", "snapshots", "check --read-data", "unlock", "doctor --online", "config path", "init --repo other",
+    ):  # fmt: skip
+        world.backup(*line.split(), close_fds=True)
 
 
 def test_an_archive_wants_a_folder_of_its_own(world: World) -> None:

@@ -52,12 +52,9 @@ class Machine(World):
 
     def login(self, *lines: str, code: int = 0) -> Any:
         """`backup login cloud --stdin`, with these lines."""
-        process = self.start("login", "cloud", "--stdin", stdin=subprocess.PIPE)
-        out, err = process.communicate("".join(f"{line}\n" for line in lines).encode(), timeout=60)
-        assert process.returncode == code, err.decode()
-        assert b"Traceback" not in err
-        assert WORD.encode() not in out + err
-        return err.decode()
+        ended = self.backup("login", "cloud", "--stdin", code=code, typed="".join(f"{line}\n" for line in lines))
+        assert WORD.encode() not in ended.out + ended.err
+        return ended.told
 
     def sign_in(self) -> None:
         """Both steps, as over ssh: the password, then the code that was sent."""

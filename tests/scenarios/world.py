@@ -16,7 +16,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,19 +97,22 @@ class World:
             },
         )  # fmt: skip
 
-    def backup(self, *words: object, code: int | None = 0, env: Mapping[str, str | None] | None = None, **how: Any) -> Ended:
+    def backup(
+        self, *words: object, code: int | None = 0, env: Mapping[str, str | None] | None = None, typed: str = "", **how: Any
+    ) -> Ended:
         """`backup WORDS…`, which has to end with that exit code (None: any) and, but for --debug, without a traceback.
 
-        An interpreter is begun for it only where `how` says how (subprocess.Popen); else the process is forked from a loaded one.
+        Its process is forked from one in which the program is loaded; an interpreter is begun for it only where `how` says how
+        (subprocess.Popen). `typed` is what it finds on its standard input.
         """
-        done = finish(self.start(*words, env=env, **how)) if how else self._forked(words, self.environment(**(env or {})))
+        if how:
+            done = finish(self.start(*words, env=env, **how))
+        else:
+            ended = program.start(list(map(str, words)), self.environment(**(env or {})), self.folder, typed=typed).wait()
+            done = Ended(ended.code, ended.raw_out, ended.raw_err)
         assert code in (None, done.code), f"backup {' '.join(map(str, words))} ended with {done.code}: {done.told}{done.out[:2000]!r}"
         assert "--debug" in words or b"Traceback" not in done.err
         return done
-
-    def _forked(self, words: Sequence[object], env: Mapping[str, str]) -> Ended:
-        ended = program.start(list(map(str, words)), env, self.folder).wait()
-        return Ended(ended.code, ended.raw_out, ended.raw_err)
 
     def run(self, *sources: object, code: int = 0, **how: Any) -> Any:
         """`backup run --json`: what it says of itself, whose sums are right."""
