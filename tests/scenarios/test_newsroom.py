@@ -37,14 +37,13 @@ class Office:
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url, self.folder = url, folder
+        tell(url, "reset")
+        tell(url, "reset-auth", b"1000000")  # so many requests that nobody is asked who he is
         amazon(url, "s3").create_bucket(Bucket=BUCKET)
         amazon(url, "s3").put_bucket_versioning(Bucket=BUCKET, VersioningConfiguration={"Status": "Enabled"})
         self.admin = self.user("admin", EVERYTHING)
         self.keys = {name: self.user(name, json.loads(shown("json"))) for name in ("anna", "ben")}
-        moto = http.client.HTTPConnection(url.split("/")[2])
-        with contextlib.closing(moto):
-            moto.request("POST", "/moto-api/reset-auth", b"0", {"Content-Type": "text/plain"})
-            assert moto.getresponse().status == 200
+        tell(url, "reset-auth", b"0")
 
     def user(self, name: str, policy: Any) -> tuple[str, str]:
         """A new user with one policy: key and secret."""
@@ -88,10 +87,25 @@ class Office:
         return [one["Key"] for one in found]
 
 
-@pytest.fixture
-def office(tmp_path: Path) -> Iterator[Office]:
+def tell(url: str, what: str, body: bytes = b"") -> None:
+    """An order for the service itself, not for what it plays."""
+    moto = http.client.HTTPConnection(url.split("/")[2])
+    with contextlib.closing(moto):
+        moto.request("POST", f"/moto-api/{what}", body, {"Content-Type": "text/plain"})
+        assert moto.getresponse().status == 200
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[str]:
+    """A service of one's own: its policies hold for everybody there."""
     with moto_s3() as url:
-        yield Office(url, tmp_path)
+        yield url
+
+
+@pytest.fixture
+def office(service: str, tmp_path: Path) -> Office:
+    """It holds nothing yet."""
+    return Office(service, tmp_path)
 
 
 @pytest.fixture
