@@ -6,17 +6,9 @@ import os
 import time
 from pathlib import Path
 
-_AGE = 3600
 
-
-def put_old(path: Path, data: bytes) -> Path:
+def put_old(path: Path, data: bytes) -> None:
     """A file last written an hour ago."""
     path.write_bytes(data)
-    return grow_old(path)
-
-
-def grow_old(path: Path) -> Path:
-    """The same file, as if last written an hour ago."""
-    moment = time.time() - _AGE
+    moment = time.time() - 3600
     os.utime(path, (moment, moment))
-    return path
