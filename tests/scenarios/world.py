@@ -106,6 +106,7 @@ class World:
         (subprocess.Popen). `typed` is what it finds on its standard input.
         """
         if how:
+            assert not typed
             done = finish(self.start(*words, env=env, **how))
         else:
             ended = program.start(list(map(str, words)), self.environment(**(env or {})), self.folder, typed=typed).wait()
