@@ -17,7 +17,7 @@ from tests.parts import needs, needs_root
 from tests.reliability.world import PASSWORD, World, add_notes, files, hashes, new_world
 from tests.repository.forge import cheapen, sha
 
-BIG = 3 * 2**20
+BIG = 9 * 2**20
 
 
 @pytest.fixture(autouse=True)
