@@ -82,6 +82,8 @@ class Wire(HTTPAdapter):
     def is_used(self, connection: _Connection) -> None:
         """This thread's request goes over that connection."""
         self._connections.add(connection)
+        if self._over.is_set():  # it was connected while all were shut
+            connection.shut()
         holders: list[_Held] = getattr(self._mine, "holders", [])
         for held in holders:
             held.connections.add(connection)
