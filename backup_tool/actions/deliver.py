@@ -17,11 +17,11 @@ from backup_tool.actions import history
 from backup_tool.actions.history import Lacking
 from backup_tool.actions.state import State
 from backup_tool.destinations.base import Destination
-from backup_tool.destinations.courier import Courier
-from backup_tool.destinations.delivery import Delivery
 from backup_tool.destinations.places import where
-from backup_tool.destinations.several import Place
-from backup_tool.destinations.spool import QUEUED, Parcel, Spool
+from backup_tool.destinations.several.courier import Courier
+from backup_tool.destinations.several.delivery import Delivery
+from backup_tool.destinations.several.reading import Place
+from backup_tool.destinations.several.spool import QUEUED, Parcel, Spool
 from backup_tool.errors import BackupError, DamagedObject, Incomplete, IntegrityError, ObjectMissing, gravest
 from backup_tool.models import Progress
 from backup_tool.names import in_bytes

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from backup_tool.actions.state import State
 from backup_tool.destinations.base import Destination
-from backup_tool.destinations.delivery import Delivery
 from backup_tool.destinations.local import LocalDestination
-from backup_tool.destinations.several import Place, Several
-from backup_tool.destinations.spool import find_spool
+from backup_tool.destinations.several.delivery import Delivery
+from backup_tool.destinations.several.reading import Place, Several
+from backup_tool.destinations.several.spool import find_spool
 from backup_tool.models import Progress
 
 

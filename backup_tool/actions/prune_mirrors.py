@@ -9,10 +9,10 @@ import msgspec
 
 from backup_tool.actions.state import State
 from backup_tool.destinations.base import ObjectKind
-from backup_tool.destinations.delivery import Delivery
 from backup_tool.destinations.places import where
-from backup_tool.destinations.several import Place
-from backup_tool.destinations.spool import QUEUED, Parcel, Spool
+from backup_tool.destinations.several.delivery import Delivery
+from backup_tool.destinations.several.reading import Place
+from backup_tool.destinations.several.spool import QUEUED, Parcel, Spool
 from backup_tool.errors import BackupError, IntegrityError
 from backup_tool.models import Progress
 from backup_tool.repository import Repository

@@ -22,7 +22,7 @@ from backup_tool.actions.state import State, witnessed
 from backup_tool.destinations.base import Mending, ObjectKind, Replacing
 from backup_tool.destinations.files import make_folder, replace_file, told
 from backup_tool.destinations.places import where
-from backup_tool.destinations.several import Place
+from backup_tool.destinations.several.reading import Place
 from backup_tool.errors import BackupError, BadRange, Locked, ObjectMissing, UsageError
 from backup_tool.models import Progress, Secret
 from backup_tool.repository import Finding, Repository, Snapshot

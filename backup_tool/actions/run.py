@@ -35,8 +35,8 @@ from backup_tool.catalog import (
 )
 from backup_tool.config import SourceSpec
 from backup_tool.destinations.base import Destination
-from backup_tool.destinations.delivery import Delivery
 from backup_tool.destinations.places import notices, where, writing_folder
+from backup_tool.destinations.several.delivery import Delivery
 from backup_tool.errors import IntegrityError, NoSpace, UsageError, gravest
 from backup_tool.models import IMPORTED, Chat, Problem, Progress, Secret
 from backup_tool.names import shown

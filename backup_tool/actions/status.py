@@ -13,7 +13,7 @@ import msgspec
 from backup_tool.actions.history import HOWS, CheckHistory, History, How, PlaceHistory, SourceHistory, damage, load
 from backup_tool.actions.state import State
 from backup_tool.destinations.base import SignInKept
-from backup_tool.destinations.spool import Spool, find_spool, spools_in
+from backup_tool.destinations.several.spool import Spool, find_spool, spools_in
 from backup_tool.errors import BackupError, gravest
 from backup_tool.names import in_bytes, in_time, shown
 

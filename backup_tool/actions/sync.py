@@ -10,8 +10,8 @@ import msgspec
 from backup_tool.actions.deliver import Delivered, Shipping
 from backup_tool.actions.prune_mirrors import Removed, remove_pruned
 from backup_tool.actions.state import State
-from backup_tool.destinations.delivery import Delivery
 from backup_tool.destinations.places import where
+from backup_tool.destinations.several.delivery import Delivery
 from backup_tool.models import Progress, Secret
 from backup_tool.repository import Repository
 

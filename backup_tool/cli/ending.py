@@ -80,7 +80,7 @@ def _as_told(error: BaseException) -> BackupError:
 def _places_not_reached(session: Session, failure: BackupError) -> dict[str, Delivered]:
     """By label: the places that could not be asked; of the others nothing new is known."""
     from backup_tool.actions.deliver import Delivered, not_reached
-    from backup_tool.destinations.delivery import Delivery
+    from backup_tool.destinations.several.delivery import Delivery
 
     delivery = session.__dict__.get("delivery")
     if isinstance(delivery, Delivery):

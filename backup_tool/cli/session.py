@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from backup_tool.config import DestinationSpec, Settings, SourceSpec
     from backup_tool.destinations.base import Destination
     from backup_tool.destinations.limits import UploadLimit
-    from backup_tool.destinations.several import Place
+    from backup_tool.destinations.several.reading import Place
     from backup_tool.errors import BackupError
     from backup_tool.models import Progress, Secret
     from backup_tool.repository import Repository
@@ -108,7 +108,7 @@ class Session:
     def place_of(self, spec: DestinationSpec) -> Place:
         """One destination by itself."""
         from backup_tool.destinations import open_destination
-        from backup_tool.destinations.several import Place
+        from backup_tool.destinations.several.reading import Place
 
         destination = open_destination(
             spec,

@@ -23,7 +23,7 @@ def sync(
     backup sync
     """
     from backup_tool.actions.sync import sync as carry_out
-    from backup_tool.destinations.delivery import Delivery
+    from backup_tool.destinations.several.delivery import Delivery
     from backup_tool.errors import UsageError
 
     if dry_run and not prune:

@@ -110,7 +110,7 @@ def _rclone(spec: DestinationSpec, limit: UploadLimit | None) -> Destination:
 
 
 def _s3(spec: DestinationSpec, limit: UploadLimit | None) -> Destination:
-    from backup_tool.destinations.s3 import S3Destination, S3Place, find_keys
+    from backup_tool.destinations.s3.destination import S3Destination, S3Place, find_keys
 
     place = S3Place.parse(spec.place, spec.options, os.environ)
     return S3Destination(place, lambda: find_keys(spec.options, os.environ), limit=limit)

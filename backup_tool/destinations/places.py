@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from backup_tool.destinations.base import Destination, Noticing
-from backup_tool.destinations.delivery import Delivery
 from backup_tool.destinations.local import LocalDestination
-from backup_tool.destinations.several import Several
+from backup_tool.destinations.several.delivery import Delivery
+from backup_tool.destinations.several.reading import Several
 
 
 def folder_of(destination: Destination) -> Path | None:

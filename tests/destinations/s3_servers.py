@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from backup_tool.destinations.s3 import S3Destination, S3Place
-from backup_tool.destinations.s3_signing import S3Keys
+from backup_tool.destinations.s3.destination import S3Destination, S3Place
+from backup_tool.destinations.s3.signing import S3Keys
 from backup_tool.models import Secret
 from tests.destinations.servers import free_port, installed, started
 

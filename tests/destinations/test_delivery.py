@@ -16,10 +16,10 @@ from backup_tool.actions.state import State
 from backup_tool.actions.sync import sync
 from backup_tool.config import SourceSpec
 from backup_tool.destinations.base import Destination, ObjectKind
-from backup_tool.destinations.delivery import Delivery
 from backup_tool.destinations.local import LocalDestination
 from backup_tool.destinations.retry import Retry
-from backup_tool.destinations.several import Place, Several
+from backup_tool.destinations.several.delivery import Delivery
+from backup_tool.destinations.several.reading import Place, Several
 from backup_tool.errors import BackupError, NoSpace, ObjectMissing, SignInNeeded, Unreachable
 from backup_tool.models import Progress, Secret
 from backup_tool.repository import Repository

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from backup_tool.config import DestinationSpec
 from backup_tool.destinations import http, open_destination
 from backup_tool.destinations.limits import UploadLimit
-from backup_tool.destinations.s3 import S3Destination, S3Place, find_keys
-from backup_tool.destinations.s3_signing import S3Keys, encoded, signed
+from backup_tool.destinations.s3.destination import S3Destination, S3Place, find_keys
+from backup_tool.destinations.s3.signing import S3Keys, encoded, signed
 from backup_tool.errors import (
     BackupError,
     BadRange,

@@ -17,7 +17,7 @@ from backup_tool.actions.repair import RepairReport, repair
 from backup_tool.actions.state import State
 from backup_tool.destinations.base import Destination, ObjectKind
 from backup_tool.destinations.local import LocalDestination
-from backup_tool.destinations.several import Place
+from backup_tool.destinations.several.reading import Place
 from backup_tool.models import Progress, Secret
 from tests.destinations.doubles import Wrapper
 from tests.reliability.test_rot import WAYS, objects, second_key

@@ -26,7 +26,7 @@ from backup_tool.destinations.base import ObjectKind
 from backup_tool.destinations.http import Address, HttpClient, Reply, http_time, is_loopback
 from backup_tool.destinations.limits import UploadLimit
 from backup_tool.destinations.remote import RemoteDestination
-from backup_tool.destinations.s3_signing import NOTHING, S3Keys, encoded, signed
+from backup_tool.destinations.s3.signing import NOTHING, S3Keys, encoded, signed
 from backup_tool.errors import BackupError, NoRepository, NoSpace, SignInNeeded, Unreachable, UsageError
 from backup_tool.models import Secret
 from backup_tool.names import shown

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from backup_tool.destinations.several import Place
-from backup_tool.destinations.spool import Parcel
+from backup_tool.destinations.several.reading import Place
+from backup_tool.destinations.several.spool import Parcel
 from backup_tool.errors import BackupError
 
 Fetch = Callable[[Parcel, Place], AbstractContextManager[Path]]

@@ -15,7 +15,7 @@ from typing import NoReturn, Protocol, TypeVar
 
 from backup_tool.destinations.base import Destination, Draft, ObjectKind
 from backup_tool.destinations.local import LocalDestination
-from backup_tool.destinations.spool import Spool
+from backup_tool.destinations.several.spool import Spool
 from backup_tool.errors import BackupError, BadRange, IntegrityError, NoRepository, ObjectMissing
 
 T = TypeVar("T")

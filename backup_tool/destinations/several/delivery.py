@@ -16,11 +16,11 @@ from pathlib import Path
 
 from backup_tool.destinations.base import Destination, Draft, ObjectKind
 from backup_tool.destinations.cache import Kept
-from backup_tool.destinations.courier import Courier
 from backup_tool.destinations.files import NewFile, told
 from backup_tool.destinations.local import LocalDestination
-from backup_tool.destinations.several import Bytes, Place, Several, T, config_damaged, is_named, no_repository
-from backup_tool.destinations.spool import QUEUED, Parcel, Spool, find_spool
+from backup_tool.destinations.several.courier import Courier
+from backup_tool.destinations.several.reading import Bytes, Place, Several, T, config_damaged, is_named, no_repository
+from backup_tool.destinations.several.spool import QUEUED, Parcel, Spool, find_spool
 from backup_tool.errors import (
     BackupError,
     BadRange,
