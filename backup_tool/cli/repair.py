@@ -15,6 +15,7 @@ from backup_tool.cli.session import Session
 from backup_tool.names import shown
 
 if TYPE_CHECKING:
+    from backup_tool.actions.history import How
     from backup_tool.actions.repair_plan import LostNote, Step
     from backup_tool.config import DestinationSpec
 
@@ -32,12 +33,15 @@ def repair(
     backup repair --dry-run
     backup repair --repo nas --from /mnt/old-disk/voice-notes
     """
+    from backup_tool.actions.history import checked
     from backup_tool.actions.repair import repair as carry_out
+    from backup_tool.destinations.base import Checksums
 
     session.read_around_cache()
     others = _others(session, from_)
+    mended = session.place_of(session.spec)
     report = carry_out(
-        session.place_of(session.spec),
+        mended,
         [session.place_of(spec) for spec in others],
         session.password(),
         session.state,
@@ -46,6 +50,9 @@ def repair(
         dry_run=dry_run,
         planned=lambda steps: _tell_plan(session, steps, dry_run),
     )
+    if not dry_run:
+        how: How = "checksums" if isinstance(mended.destination, Checksums) else "every byte"
+        checked(session.state, mended.destination.label, how, 0 if report.sound else 5, report.verdict)
 
     def text() -> None:
         for line in [*report.duplicates, *(_lines(report.steps) if dry_run else ())]:

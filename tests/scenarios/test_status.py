@@ -319,6 +319,18 @@ def test_a_check_that_found_damage_is_not_forgotten_for_a_lesser_one(places: Pla
     assert all(one["code"] == 0 and "no errors" in one["verdict"] for one in checks)
 
 
+def test_what_was_repaired_is_no_damage_any_more(places: Places) -> None:
+    """After a repair that left nothing damaged the alarm of the check before it is over, without a second look at every byte."""
+    places.run()
+    spoil(next(path for path in (places.folder("usb") / "data").rglob("*") if path.is_file()))
+    places.backup("check", "--read-data", code=5)
+    status(places, code=5)
+    places.backup("repair", "--dry-run")
+    status(places, code=5)
+    places.backup("repair")
+    status(places)
+
+
 def test_neither_network_nor_password_is_asked_for(world: World) -> None:
     """A server that is there is not spoken to, and no password source is run; what it did not take is counted all the same."""
     store = phone(world.folder / "phone", notes=3)
