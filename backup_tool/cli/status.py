@@ -95,7 +95,7 @@ def _of_source(one: SourceStatus) -> Iterator[str]:
     yield f"source: last run {_ago(run.at)}, exit code {run.code}{new}: {run.line}"
     if run.away is not None:
         yield run.away
-    if one.arrived != run.at:
+    if not run.new:
         yield f"new notes last arrived {_ago(one.arrived)}" if one.arrived is not None else "new notes have never arrived"
 
 

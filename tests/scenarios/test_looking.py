@@ -63,7 +63,7 @@ def test_a_run_tells_what_it_did(album: Album) -> None:
     """The sums of the first run are those of the store, and its audio was read and added once."""
     assert list(album.ran) == [
         "snapshot", "notes", "new", "unchanged", "gone", "missing", "orphan", "unreadable", "damaged", "deleted", "bytes_read",
-        "bytes_added", "destinations", "errors", "seconds",
+        "bytes_added", "destinations", "errors", "seconds", "sources",
     ]  # fmt: skip
     size = sum(len(made.data) for made in album.made.values())
     told = {key: album.ran[key] for key in list(album.ran)[1:11]}
@@ -72,7 +72,7 @@ def test_a_run_tells_what_it_did(album: Album) -> None:
         "bytes_read": size,
     }  # fmt: skip
     [destination] = album.ran["destinations"]
-    assert list(destination) == ["name", "status", "objects", "bytes", "error"]
+    assert list(destination) == ["name", "status", "objects", "bytes", "error", "code", "lacks"]
     assert (destination["name"], destination["status"], destination["error"]) == (str(album.world.repo), "delivered", None)
     assert size < album.ran["bytes_added"] == destination["bytes"] < size + 20_000
     assert album.ran["errors"] == []
