@@ -205,7 +205,7 @@ class _Look:
         return Queued(objects, size, since or (known.since if known is not None else None))
 
     def _sign_in(self, kept: SignInKept, known: PlaceHistory | None) -> SignInStatus:
-        refused = known is not None and known.code == 4 and known.status != "delivered" and (kept.signed_in or "") <= known.at
+        refused = known is not None and known.code == 4 and known.status != "delivered" and (kept.signed_in or "") < known.at
         left, in_testing = self._days_until(kept.sign_in_ends), self._days_until(kept.sign_in_may_end)
         ended = left is not None and left <= 0 and not kept.is_estimate
         times = (kept.signed_in, kept.accepted, kept.sign_in_ends, kept.sign_in_may_end)
