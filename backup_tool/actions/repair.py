@@ -19,6 +19,7 @@ from backup_tool.actions.donors import Donor
 from backup_tool.actions.repair_plan import LostNote, Plan, Planner, Step, lost_notes, right_index_files
 from backup_tool.actions.rewrite import Rewriter, way_is_lost
 from backup_tool.actions.state import State, witnessed
+from backup_tool.actions.unnamed import Unnamed
 from backup_tool.destinations.base import Mending, ObjectKind, Replacing
 from backup_tool.destinations.files import make_folder, replace_file, told
 from backup_tool.destinations.places import where
@@ -84,10 +85,12 @@ def repair(
             if donor.error is not None:
                 progress.warn(f"{donor.name} was left out: {donor.error.message}")
         planned(plan.steps)
+        if (missing := planner.unasked()) and (plan.lost or any(step.remedy is None for step in plan.steps)):
+            progress.warn(f"{', '.join(missing)} could not be asked, and may have what is lost here: connect it, and repair again")
         if dry_run:
             return _report(place.name, plan, [], None, dry_run=True)
-        kept = _Repair(repository, lock, planner, state, progress).carry_out()
-        plan.lost = list(lost_notes(repository)) if plan.lost or plan.torn or plan.succeeded else []
+        kept = _Repair(repository, lock, planner, state, progress, planned).carry_out()
+        plan.lost = list(lost_notes(repository)) if plan.lost or plan.is_snapshot_lost else []
         left = [one for one in check(repository, state, progress, read_data=False).findings if one.severity == "error"]
         return _report(place.name, plan, left, kept, dry_run=False)
 
@@ -166,7 +169,16 @@ def kept_in(state: State, repository: Repository) -> Path:
 class _Repair:
     """Carries a plan out, in an order in which nothing is lost wherever it stops."""
 
-    def __init__(self, repository: Repository, lock: HeldLock, planner: Planner, state: State, progress: Progress) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        lock: HeldLock,
+        planner: Planner,
+        state: State,
+        progress: Progress,
+        planned: Callable[[Sequence[Step]], None],
+    ) -> None:
+        self._planned = planned
         self._repository, self._lock, self._planner, self._plan = repository, lock, planner, planner.plan
         self._state, self._progress = state, progress
         self._place = repository.destination
@@ -191,8 +203,9 @@ class _Repair:
         self._store()
         self._write_index()
         self._drop_packs()
-        self._rewrite()
-        for kind, name in plan.useless:
+        replaced = self._rewrite()
+        self._name_again({name for kind, name in plan.useless if kind == "snapshots"}, replaced)
+        for kind, name in [*(("snapshots", one.id) for one in replaced), *plan.useless]:
             self._keep(kind, name)
             self._remove(kind, name)
         return str(self._kept) if self._moved else None
@@ -265,36 +278,51 @@ class _Repair:
             if saved and not index.knows_pack(pack):
                 self._remove("data", pack.hex())
 
-    def _rewrite(self) -> None:
-        """Snapshots of which folders or catalogs are lost, the oldest first: a later one may take from it."""
+    def _rewrite(self) -> list[Snapshot]:
+        """Write snapshots anew of which folders or catalogs are lost, the oldest first: a later one may take from it. Those that can go
+        then, since others stand for them."""
         torn, succeeded = sorted(self._plan.torn, key=oldest_first), sorted(self._plan.succeeded, key=oldest_first)
         if not torn and not succeeded:
-            return
+            return []
         self._progress.begin("writing snapshots anew")
         readable = self._repository.snapshots(lambda _: None)
         rewriter = Rewriter(self._repository, readable, {one.id for one in (*torn, *succeeded)})
+        replaced = []
         for one in torn:
-            self._write_anew(rewriter, one)
+            replaced += self._write_anew(rewriter, one)
             self._progress.step()
         self._progress.end()
         for one in succeeded:  # the same folders may have been made again by now
-            if way_is_lost(self._repository, one):
-                self._keep("snapshots", one.id)
-                self._remove("snapshots", one.id)
-            else:
-                self._write_anew(rewriter, one)
+            replaced += [one] if way_is_lost(self._repository, one) else self._write_anew(rewriter, one)
         self._write_index()
+        return replaced
 
-    def _write_anew(self, rewriter: Rewriter, one: Snapshot) -> None:
+    def _write_anew(self, rewriter: Rewriter, one: Snapshot) -> list[Snapshot]:
         with self._repository.writer(verify_writes=True) as writer:
             tree = rewriter.write(one, writer)
-        new = one
-        if tree != one.tree:
-            new = msgspec.structs.replace(one, id="", tree=tree, original=one.original or one.id)
+        if tree == one.tree:
+            rewriter.wrote(one, one)
+            return []
+        new = msgspec.structs.replace(one, id="", tree=tree, original=one.original or one.id)
+        there = [known for known in rewriter.snapshots if (known.tree, known.original, known.time) == (tree, new.original, new.time)]
+        if there:  # a repair that was stopped wrote it
+            new = there[0]
+        else:
             self._repository.save_snapshot(new)
-            self._keep("snapshots", one.id)
-            self._remove("snapshots", one.id)
         rewriter.wrote(one, new)
+        return [one]
+
+    def _name_again(self, unreadable: set[str], replaced: Sequence[Snapshot]) -> None:
+        """Put into snapshots what only those named that cannot be read. They are still there: a repair that is stopped does it again."""
+        if not self._plan.is_snapshot_lost:
+            return
+        gone = {*unreadable, *(one.id for one in replaced)}
+        staying = [one for one in self._repository.snapshots(lambda _: None) if one.id not in gone]
+        found = [Step("snapshot", one, what, "stored") for one, what in Unnamed(self._repository, staying).store()]
+        if found:
+            self._plan.steps += found
+            self._planned(found)
+            self._write_index()
 
     def _remove(self, kind: ObjectKind, name: str) -> None:
         self._lock.refuse_if_lost()

@@ -69,6 +69,8 @@ class Plan:
     """Snapshots of this program of which folders or catalogs are lost."""
     succeeded: list[Snapshot] = field(default_factory=list)
     """Such of which not even catalogs can be found, and which have successors."""
+    is_snapshot_lost: bool = False
+    """Whether snapshots, or folders or catalogs of some, are lost for good: then there may be notes to which nothing leads any more."""
     steps: list[Step] = field(default_factory=list)
     lost: list[LostNote] = field(default_factory=list)
 
@@ -98,6 +100,7 @@ class Planner:
         self.final: dict[bytes, Sequence[Entry]] = {}
         self.bad: Collection[bytes] = ()
         self.times: dict[bytes, int] = {}
+        self._vanished = False
         for put in puts:
             self._put(put)
 
@@ -123,6 +126,8 @@ class Planner:
         self._tell_packs(survey, index, reached)
         self._plan_index(index)
         self._tell_torn(snapshots, reached)
+        unreadable = any(kind == "snapshots" for kind, _ in self.plan.useless)
+        self.plan.is_snapshot_lost = not self.unasked() and bool(self.plan.torn or self.plan.succeeded or unreadable or self._vanished)
         self.plan.lost = list(lost_notes(self.view)) if reached.lost else []
         return self.plan
 
@@ -215,6 +220,7 @@ class Planner:
             if (data := self._from_donor("snapshots", name, problem)) is not None:
                 found[name] = self.view.decode_snapshot(name, data)
             else:
+                self._vanished = True
                 self._step("snapshots", name, problem, None)
         return list(found.values())
 

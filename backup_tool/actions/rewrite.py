@@ -36,7 +36,7 @@ class Rewriter:
 
     def __init__(self, repository: Repository, snapshots: Iterable[Snapshot], torn: set[str]) -> None:
         self._repository = repository
-        self._snapshots = [one for one in snapshots if ours(one)]
+        self.snapshots = [one for one in snapshots if ours(one)]
         self._torn = set(torn)
         self._pool: dict[str, dict[str, list[Note]]] = {}
         self._orphans: list[tuple[str, Note]] | None = None
@@ -49,12 +49,12 @@ class Rewriter:
 
     def wrote(self, old: Snapshot, new: Snapshot) -> None:
         """The new one stands for the old one from now on, and is whole."""
-        self._snapshots = [new if one.id == old.id else one for one in self._snapshots]
+        self.snapshots = [new if one.id == old.id else one for one in self.snapshots]
         self._torn.discard(old.id)
 
     def before(self, snapshot: Snapshot) -> Snapshot | None:
         """The nearest older snapshot of the same host that is whole."""
-        older = [one for one in self._snapshots if one.hostname == snapshot.hostname and one.when() < snapshot.when()]
+        older = [one for one in self.snapshots if one.hostname == snapshot.hostname and one.when() < snapshot.when()]
         return next((one for one in reversed(older) if one.id not in self._torn), None)
 
     def known(self, host: str) -> dict[str, list[Note]]:
@@ -62,7 +62,7 @@ class Rewriter:
         if host not in self._pool:
             found = self._pool[host] = defaultdict(list)
             seen: set[tuple[str, ...]] = set()
-            for one in reversed(self._snapshots):
+            for one in reversed(self.snapshots):
                 if one.hostname != host or one.id in self._torn:
                     continue
                 for folder in (source_folders(self._repository, one.tree) or {}).values():
@@ -79,7 +79,7 @@ class Rewriter:
         if self._orphans is None:
             named = {
                 blob
-                for one in self._snapshots
+                for one in self.snapshots
                 if one.id not in self._torn
                 for folder in (source_folders(self._repository, one.tree) or {}).values()
                 for node in folder.catalog.values()

@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -20,8 +22,10 @@ from backup_tool.destinations.local import LocalDestination
 from backup_tool.destinations.several.reading import Place
 from backup_tool.models import Progress, Secret
 from tests.destinations.doubles import Wrapper
+from tests.parts import needs
 from tests.reliability.test_rot import WAYS, objects, second_key
 from tests.reliability.world import PASSWORD, World, add_notes, hashes, new_world
+from tests.repository.forge import sha
 
 SMALL_OBJECTS = ("config", "key", "snapshot", "index")
 EVERYTHING = (*SMALL_OBJECTS, "audio", "catalog", "tree")
@@ -157,6 +161,7 @@ def test_what_another_place_may_have_is_not_given_up(world: World) -> None:
     assert [step["remedy"] for step in report["steps"]] == [None]
     assert "nas could not be asked, and may have it whole" in report["steps"][0]["problem"]
     assert bytes_of(world.repo) == damaged
+    assert "connect it, and repair again" in world.backup("repair", code=5).err
     (world.root / "unplugged").rename(copy)
     assert mended(world)["sound"]
     assert bytes_of(world.repo) == before
@@ -261,6 +266,37 @@ def test_a_snapshot_that_nobody_can_read_goes_and_is_kept_aside(world: World) ->
     assert len(world.documents("list")) == 21
 
 
+@pytest.mark.parametrize("which", ["newest", "all", "gone"])
+def test_notes_that_only_a_lost_snapshot_named_are_in_the_archive_again(world: World, which: str) -> None:
+    """A snapshot that cannot be read, or is gone, costs no note that only it named, nor what was saved: its folders are found."""
+    add_notes(world, 3, seed=12_000)
+    world.backup("run")
+    world.backup("save", sha((world.store / "Media/WhatsApp Voice Notes/202640/PTT-20260928-WA12001.opus").read_bytes()))
+    records = world.documents("list")
+    for path in sorted(world.objects("snapshots"), key=lambda path: path.stat().st_mtime_ns)[0 if which == "all" else -2 :]:
+        WAYS["delete" if which == "gone" else "truncate"](path, path)
+    found = [step for step in mended(world, code=5 if which == "gone" else 0)["steps"] if step["remedy"] == "stored"]
+    assert "folders to which no snapshot led" in found[0]["problem"]
+    facts = ("id", "chat", "chat_id", "message_id", "sender", "sent_at", "found", "saved")
+    assert [[one[key] for key in facts] for one in world.documents("list")] == [[one[key] for key in facts] for one in records]
+    assert world.restored("out") == world.notes()
+    assert "no errors" in world.restic("check", "--read-data")
+    assert not [step for step in mended(world, code=5 if which == "gone" else 0)["steps"] if step["remedy"] == "stored"]
+    world.backup("run")
+
+
+@pytest.mark.parametrize("night", [0, 1], ids=["older", "newer"])
+def test_audio_of_which_folders_and_catalogs_are_lost_is_kept_by_its_ids(world: World, night: int) -> None:
+    """Where both the folders and the catalog of a night are gone, its notes are in the list and are given back, without their names."""
+    damage(world, "delete", "tree", "catalog", which=night)
+    found = [step for step in mended(world)["steps"] if step["remedy"] == "stored"]
+    assert [f"audio of {12 if not night else 9} notes" in step["problem"] for step in found] == [True]
+    sound(world)
+    shutil.rmtree(world.store / "Media")
+    assert len(world.documents("list")) == 21
+    assert len(world.restored("out")) == 21
+
+
 # --- what is lost
 
 
@@ -344,6 +380,20 @@ def test_index_files_that_repeat_others_are_tidied(world: World) -> None:
     mended(world)
     sound(world)
     assert world.restored("out") == world.notes()
+
+
+def test_a_file_that_the_disk_cannot_read_is_named(world: World) -> None:
+    """An error of the disk is no damage to be mended where it is: nothing is changed, and the file is named with what to do."""
+    needs("strace")
+    pack, before = objects(world, "audio")[0], bytes_of(world.repo)
+    under = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", str(pack), "-e", "trace=read", "-e", "inject=read:error=EIO"]
+    words = [*under, sys.executable, "-m", "backup_tool", "repair"]
+    env = world.env | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    ended = subprocess.run(words, cwd=world.root, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 1
+    assert f"{pack} cannot be read" in ended.stderr
+    assert "cp -a" in ended.stderr
+    assert bytes_of(world.repo) == before
 
 
 def test_another_run_is_waited_for(world: World) -> None:
