@@ -280,6 +280,9 @@ class LocalDestination:
             if error.errno in (errno.EPERM, errno.EACCES) and "Mobile Documents" in self.path.parts:
                 hint = "on the Mac, System Settings, Privacy & Security, Full Disk Access: allow the terminal, or cron"
                 raise BackupError(f"macOS does not let this program into {self.label}", hint) from error
+            if error.errno == errno.EIO and kind is not None:
+                hint = "its disk fails: copy the archive to another one ('cp -a' goes on after such files), then there: backup repair"
+                raise BackupError(f"{shown(str(self._path(kind, name)), 400)} cannot be read: input/output error", hint) from error
             raise told(error, self.label) from error
 
 
