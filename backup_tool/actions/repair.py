@@ -20,11 +20,11 @@ from backup_tool.actions.repair_plan import LostNote, Plan, Planner, Step, lost_
 from backup_tool.actions.rewrite import Rewriter, way_is_lost
 from backup_tool.actions.state import State, witnessed
 from backup_tool.actions.unnamed import Unnamed
-from backup_tool.destinations.base import Mending, ObjectKind, Replacing
+from backup_tool.destinations.base import Destination, Mending, ObjectKind, Replacing
 from backup_tool.destinations.files import make_folder, replace_file, told
 from backup_tool.destinations.places import where
 from backup_tool.destinations.several.reading import Place
-from backup_tool.errors import BackupError, BadRange, Locked, ObjectMissing, UsageError
+from backup_tool.errors import BackupError, BadRange, Locked, NoRepository, ObjectMissing, UsageError
 from backup_tool.models import Progress, Secret
 from backup_tool.repository import Finding, Repository, Snapshot
 from backup_tool.repository.index import BlobKind, PackEntries
@@ -100,7 +100,7 @@ def _reached(others: Sequence[Place], *, must: bool) -> tuple[list[Place], list[
     found, away = [], []
     for number, other in enumerate(others):
         try:
-            if other.destination.exists():
+            if other.destination.exists() or _has_keys(other.destination):
                 found.append(other)
             elif must and not number:
                 raise UsageError(f"there is no repository at {other.name}", "name the place that has a copy: --from PLACE")
@@ -113,6 +113,14 @@ def _reached(others: Sequence[Place], *, must: bool) -> tuple[list[Place], list[
     return found, away
 
 
+def _has_keys(place: Destination) -> bool:
+    """Whether keys are there, and only the config is lost."""
+    try:
+        return any(True for _ in place.list("keys"))
+    except NoRepository:
+        return False
+
+
 def _donors(
     repository: Repository, puts: Iterable[Put], found: Sequence[Place], progress: Progress, *, must: bool
 ) -> tuple[list[Donor], list[str]]:
@@ -122,9 +130,9 @@ def _donors(
     config = next((put.data for put in puts if put.kind == "config"), None) or own.load("config", "config")
     keys = {name for name, _ in own.list("keys")}
     for number, other in enumerate(found):
-        try:  # where a config is damaged there, the keys still tell
+        try:  # where a config is damaged or gone there, the keys still tell
             there = other.destination
-            same = there.load("config", "config") == config or not keys.isdisjoint(name for name, _ in there.list("keys"))
+            same = not keys.isdisjoint(name for name, _ in there.list("keys")) or there.load("config", "config") == config
         except BackupError:
             doubtful.append(other.name)
             continue

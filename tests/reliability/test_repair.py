@@ -150,6 +150,22 @@ def test_two_damaged_copies_make_a_whole_one(world: World) -> None:
     assert "no errors" in world.backup("check", "--read-data", "--repo", "nas").out
 
 
+def test_a_place_without_its_config_helps_all_the_same(world: World) -> None:
+    """Another place that lost only its config gives what it has; where all lost theirs, one is made anew and then copied."""
+    copy = mirror(world)
+    pack = objects(world, "audio")[0]
+    data = pack.read_bytes()
+    (copy / "config").unlink()
+    WAYS["truncate"](pack, pack)
+    assert mended(world)["sound"]
+    assert pack.read_bytes() == data
+    (world.repo / "config").unlink()
+    assert "another id" in world.backup("repair").err
+    assert "copied from disk" in world.backup("repair", "--repo", "nas").err
+    world.backup("run")
+    sound(world)
+
+
 def test_what_another_place_may_have_is_not_given_up(world: World) -> None:
     """While a configured place is away, no snapshot is removed that it may have whole: when it is back, the snapshot is as before."""
     copy = mirror(world)
