@@ -157,11 +157,14 @@ def _hold(stack: ExitStack, donor: Donor) -> None:
 
 def _report(name: str, plan: Plan, left: list[Finding], kept: str | None, *, dry_run: bool) -> RepairReport:
     unmended = [step for step in plan.steps if step.remedy is None]
-    sound = not plan.lost and not unmended if dry_run else not left
+    nameless = plan.audio_lost if plan.is_snapshot_lost and not plan.lost else 0  # else it was audio that no snapshot needed
+    sound = not nameless and (not plan.lost and not unmended if dry_run else not left)
     count = len(plan.steps) + len(plan.merged) - len(unmended)
     done = "nothing to mend" if not count else f"{count} thing{'' if count == 1 else 's'} {'would be ' if dry_run else ''}mended"
     if plan.lost:
         verdict = f"{done}; the audio of {len(plan.lost)} note{'' if len(plan.lost) == 1 else 's'} is lost"
+    elif nameless:
+        verdict = f"{done}; audio is lost ({nameless} piece{'' if nameless == 1 else 's'}), and with it all that was known of whose it was"
     elif sound:
         verdict = done if dry_run else f"{done}: the archive is sound"
     else:

@@ -71,6 +71,8 @@ class Plan:
     """Such of which not even catalogs can be found, and which have successors."""
     is_snapshot_lost: bool = False
     """Whether snapshots, or folders or catalogs of some, are lost for good: then there may be notes to which nothing leads any more."""
+    audio_lost: int = 0
+    """Blobs of audio that were in damaged packs, and that nobody has."""
     steps: list[Step] = field(default_factory=list)
     lost: list[LostNote] = field(default_factory=list)
 
@@ -307,7 +309,10 @@ class Planner:
             if donor := self.plan.copies.get(pack):
                 self._step("data", pack.hex(), bad.reason, f"copied from {donor.name}")
                 continue
-            entries = {(entry.kind, entry.id) for entry in (*index.entries_of(pack), *bad.readable)}
+            named = (*index.entries_of(pack), *bad.readable)
+            entries = {(entry.kind, entry.id) for entry in named}
+            audio = {entry.id for entry in named if entry.kind == "data" and not entry.raw_length}
+            self.plan.audio_lost += sum(not self.view.index.has("data", id) for id in audio)
             had = sum(self.view.index.has(kind, id) for kind, id in entries)
             counted = f"{had} of its {len(entries)} blobs can be had"
             if bad.size is None:

@@ -122,7 +122,7 @@ class Unnamed:
                 if [node.name for node in nodes] != [TOP] or nodes[0].subtree is None:
                     continue
                 pretended = Snapshot(id=id, time=_NO_TIME, tree=id)
-                if walk(self._repository, [pretended], self._repository.has, lambda path: True).torn:
+                if walk(self._repository, [pretended], self._repository.has, _is_catalog).torn:
                     continue
                 folders = source_folders(self._repository, id) or {}
                 months = [folder.catalog[f"{month}.jsonl"] for folder in folders.values() for month in folder.months()]
@@ -131,11 +131,11 @@ class Unnamed:
                 continue
 
     def _records(self) -> int:
-        """A snapshot of the records that no snapshot leads to, and of which the audio is there."""
-        ledger, chats, has = Ledger(), Chats(), self._repository.has
+        """A snapshot of the records that no snapshot leads to. Where the audio is lost, a run that finds it stores it again."""
+        ledger, chats = Ledger(), Chats()
         ledger.titles = chats.titles
         for home, note in Rewriter(self._repository, self._snapshots, set()).orphans():
-            if self._is_new(note) and note.blobs is not None and all(has("data", blob) for blob in note.blobs):
+            if self._is_new(note) and note.blobs is not None:
                 if note.chat_id is not None and note.path is not None:
                     titles = [note.chat] if note.chat else []
                     chats.load(home, [Chat(chat_id=note.chat_id, titles=titles, folder=note.path.split("/")[-3])])
@@ -187,6 +187,11 @@ class Unnamed:
         )  # fmt: skip
         self._repository.save_snapshot(one)
         self._snapshots.append(one)
+
+
+def _is_catalog(path: str) -> bool:
+    """Whether a snapshot without this file is no good: one without the audio of a note still knows of the note."""
+    return path.split("/")[3:4] != ["notes"]
 
 
 def _counted(notes: int) -> str:

@@ -334,6 +334,27 @@ def test_of_a_damaged_pack_all_is_saved_that_can_be_read(world: World, way: str,
     assert world.restored("again") == world.notes()
 
 
+def test_lost_audio_of_which_not_even_a_record_is_left_is_told(world: World) -> None:
+    """Where a night's audio is gone with its folders and its catalog, nobody can name the notes: how many is said, with exit 5."""
+    damage(world, "delete", "audio", "tree", "catalog", which=1)
+    told = world.backup("repair", code=5).out
+    assert "audio is lost (9 pieces)" in told
+    assert "sound" not in told
+    assert len(world.documents("list")) == 12
+
+
+def test_lost_audio_of_a_lost_snapshot_is_named_and_stored_again(world: World) -> None:
+    """Where all snapshots are lost and the audio of a night as well, its notes stay in the list, and the next run stores them again."""
+    damage(world, "delete", "audio", which=1)
+    for path in world.objects("snapshots"):
+        WAYS["truncate"](path, path)
+    assert len(mended(world, code=5)["lost"]) == 9
+    assert len(world.documents("list")) == 21
+    world.backup("run")
+    sound_after_a_run(world)
+    assert set(world.restored("out")) == set(world.notes())
+
+
 def test_what_no_source_has_any_more_is_told_every_night(world: World) -> None:
     """A lost note that the phone lost, too, stays in the list, and each run names it with exit 5, after a repair as before."""
     pack = objects(world, "audio")[0]
