@@ -16,7 +16,7 @@ from backup_tool.names import shown
 
 if TYPE_CHECKING:
     from backup_tool.actions.history import How
-    from backup_tool.actions.repair_plan import LostNote, Step
+    from backup_tool.actions.repairing.plan import LostNote, Step
     from backup_tool.config import DestinationSpec
 
 _MOST_LINES = 20
@@ -34,7 +34,7 @@ def repair(
     backup repair --repo nas --from /mnt/old-disk/voice-notes
     """
     from backup_tool.actions.history import checked
-    from backup_tool.actions.repair import repair as carry_out
+    from backup_tool.actions.repairing.repair import repair as carry_out
     from backup_tool.destinations.base import Checksums
 
     session.read_around_cache()

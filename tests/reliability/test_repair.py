@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from backup_tool.actions.repair import RepairReport, repair
+from backup_tool.actions.repairing.repair import RepairReport, repair
 from backup_tool.actions.state import State
 from backup_tool.destinations.base import Destination, ObjectKind
 from backup_tool.destinations.local import LocalDestination

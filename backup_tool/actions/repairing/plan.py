@@ -14,8 +14,8 @@ from pathlib import Path
 import msgspec
 
 from backup_tool.actions.archive import TOP, Archive, ours
-from backup_tool.actions.donors import AsRepaired, Donor
-from backup_tool.actions.rewrite import way_is_lost
+from backup_tool.actions.repairing.donors import AsRepaired, Donor
+from backup_tool.actions.repairing.rewrite import way_is_lost
 from backup_tool.destinations.base import Mending, ObjectKind
 from backup_tool.errors import BackupError, BadRange, DamagedObject, IntegrityError, ObjectMissing
 from backup_tool.models import SAVED_FILE, Progress

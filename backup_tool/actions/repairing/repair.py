@@ -15,11 +15,11 @@ from pathlib import Path
 import msgspec
 
 from backup_tool.actions.check import check
-from backup_tool.actions.donors import Donor
-from backup_tool.actions.repair_plan import LostNote, Plan, Planner, Step, lost_notes, right_index_files
-from backup_tool.actions.rewrite import Rewriter, way_is_lost
+from backup_tool.actions.repairing.donors import Donor
+from backup_tool.actions.repairing.plan import LostNote, Plan, Planner, Step, lost_notes, right_index_files
+from backup_tool.actions.repairing.rewrite import Rewriter, way_is_lost
+from backup_tool.actions.repairing.unnamed import Unnamed
 from backup_tool.actions.state import State, witnessed
-from backup_tool.actions.unnamed import Unnamed
 from backup_tool.destinations.base import Destination, Mending, ObjectKind, Replacing
 from backup_tool.destinations.files import make_folder, replace_file, told
 from backup_tool.destinations.places import where

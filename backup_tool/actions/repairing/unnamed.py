@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from backup_tool import __version__
 from backup_tool.actions.archive import TOP, Archive, catalog_files, load_marks, source_folders, tips
 from backup_tool.actions.bundle import Bundler, Chats
-from backup_tool.actions.rewrite import Rewriter
+from backup_tool.actions.repairing.rewrite import Rewriter
 from backup_tool.actions.worker import PIECE
 from backup_tool.audio import SNIFF_BYTES, UNKNOWN, media_type_of
 from backup_tool.catalog import CatalogDamaged, Ledger, Marks, decode_note, merge, time_text
