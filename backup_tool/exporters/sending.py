@@ -4,8 +4,8 @@
         refused = sender.send(data, [address("anna@example.org")])     # {} where everybody is served
 
 Encryption is STARTTLS (RFC 3207) or TLS from the start (RFC 8314), and the server must prove its name; without it only this very machine is
-spoken to. What fails for the moment (4xx, a connection that breaks) is tried again. No answer of a server to a sign-in is passed on: it
-may hold what was sent.
+spoken to. What fails for the moment (4xx, a connection that breaks) is tried again, but for a mail that was handed over whole and whose
+answer was lost: it may be on its way, and would arrive twice. No answer of a server to a sign-in is passed on: it may hold what was sent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import suppress
 from email.headerregistry import Address
 from functools import partial
 from types import TracebackType
-from typing import Protocol, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 from backup_tool.config import EmailSettings
 from backup_tool.errors import BackupError, SignInNeeded, Unreachable
@@ -31,11 +31,16 @@ T = TypeVar("T")
 _Answers = dict[str, tuple[int, bytes]]
 TIMEOUT = 30.0
 """Seconds to wait for each answer of a server."""
+LAST_TIMEOUT = 600.0
+"""The same after a whole mail: some servers look for viruses first, and to give up too soon is to send it twice (RFC 5321, 4.5.3.2.6)."""
 WAITS = (2.0, 10.0)
 """Seconds before a second and a third try."""
+_PIECE = 2**16
+"""Bytes that leave at once: for so many the server has TIMEOUT seconds."""
 # What we call ourselves in the greeting: the name of this machine is nobody's business.
 _OURSELVES = "[127.0.0.1]"
 _NO_UTF8 = b"this server knows no such addresses"
+_ASK = "ask whom it is for, or look under Sent, before you send it again"
 _TEST = "try the settings: backup email test"
 _TLS_PORT = 465
 _NEEDS_TLS = f'port {_TLS_PORT} wants security = "tls" under [email]'
@@ -69,12 +74,39 @@ class _Failed(Exception):
         self.told, self.for_now = told, for_now
 
 
+class _Noting(smtplib.SMTP):
+    """Notes when a mail was handed over whole and the server has not answered yet: nobody knows then whether it took it."""
+
+    in_doubt = False
+
+    def send(self, s: Any) -> None:
+        """A mail goes in pieces: all of a large one may take longer than the wait for an answer. It ends with a line of one dot, which no
+        command does (RFC 5321, section 4.1.1.4)."""
+        for start in range(0, len(s), _PIECE):
+            super().send(s[start : start + _PIECE])
+        self.in_doubt = isinstance(s, bytes) and s.endswith(b"\r\n.\r\n")
+        if self.in_doubt and self.sock is not None:
+            self.sock.settimeout(LAST_TIMEOUT)
+
+    def getreply(self) -> tuple[int, bytes]:
+        """An answer, of whatever kind, ends the doubt."""
+        answer = super().getreply()
+        if self.in_doubt and self.sock is not None:
+            self.sock.settimeout(TIMEOUT)
+        self.in_doubt = False
+        return answer
+
+
+class _NotingTls(_Noting, smtplib.SMTP_SSL):
+    """The same, encrypted from the start."""
+
+
 class SmtpSender:
     """Sends through the server of the settings. `secret` is the password or token, None where the server wants none."""
 
     def __init__(self, settings: EmailSettings, sender: Address, secret: Secret | None, wait: Callable[[float], None] = time.sleep) -> None:
         self._settings, self._sender, self._secret, self._wait = settings, sender, secret, wait
-        self._smtp: smtplib.SMTP | None = None
+        self._smtp: _Noting | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -134,25 +166,27 @@ class SmtpSender:
         raise AssertionError("the last try returns or raises")
 
     def _once(self, work: Callable[[smtplib.SMTP], T]) -> T:
-        host = shown(self._settings.host)
         try:
             if self._smtp is None:
                 self._smtp = self._connected()
             return work(self._smtp)
-        except ssl.SSLCertVerificationError as error:
-            told = Unreachable(
-                f"{host} cannot prove that it is {host}: {shown(error.verify_message)}", "look at host and port under [email]"
-            )
-            raise _Failed(told, for_now=False) from None
-        except ssl.SSLError as error:
-            if self._settings.security != "tls" or error.reason not in _NO_TLS:
-                raise self._lost(error) from None
-            told = Unreachable(f"the mail server {host} does not speak TLS on port {self._settings.port}", _NOT_TLS)
-            raise _Failed(told, for_now=False) from None
-        except smtplib.SMTPResponseException as answer:
-            raise self._answered(answer) from None
         except (smtplib.SMTPException, OSError) as error:
-            raise self._lost(error) from None
+            raise self._failed(error) from None
+
+    def _failed(self, error: smtplib.SMTPException | OSError) -> _Failed:
+        if self._smtp is not None and self._smtp.in_doubt:
+            lost = f"the answer of the mail server {shown(self._settings.host)} to the mail was lost: it may have been sent all the same"
+            return _Failed(BackupError(lost, _ASK), for_now=False)
+        host = shown(self._settings.host)
+        if isinstance(error, ssl.SSLCertVerificationError):
+            what = f"{host} cannot prove that it is {host}: {shown(error.verify_message)}"
+            return _Failed(Unreachable(what, "look at host and port under [email]"), for_now=False)
+        if isinstance(error, ssl.SSLError) and self._settings.security == "tls" and error.reason in _NO_TLS:
+            what = f"the mail server {host} does not speak TLS on port {self._settings.port}"
+            return _Failed(Unreachable(what, _NOT_TLS), for_now=False)
+        if isinstance(error, smtplib.SMTPResponseException):
+            return self._answered(error)
+        return self._lost(error)
 
     def _lost(self, error: Exception) -> _Failed:
         reason = str(getattr(error, "strerror", None) or error or type(error).__name__).lower()
@@ -179,12 +213,12 @@ class SmtpSender:
             return "the access token is no longer good, or not for mail: get a new one where password_command gets it"
         return "look at user and password under [email]; Gmail, iCloud and others want an app password, made in the settings of the account"
 
-    def _connected(self) -> smtplib.SMTP:
+    def _connected(self) -> _Noting:
         settings, context = self._settings, ssl.create_default_context()
         if settings.security == "tls":
-            smtp: smtplib.SMTP = smtplib.SMTP_SSL(settings.host, settings.port, _OURSELVES, timeout=TIMEOUT, context=context)
+            smtp: _Noting = _NotingTls(settings.host, settings.port, _OURSELVES, timeout=TIMEOUT, context=context)
         else:
-            smtp = smtplib.SMTP(settings.host, settings.port, _OURSELVES, timeout=TIMEOUT)
+            smtp = _Noting(settings.host, settings.port, _OURSELVES, timeout=TIMEOUT)
         try:
             smtp.ehlo_or_helo_if_needed()
             if settings.security == "starttls":

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +156,7 @@ def test_a_server_on_this_machine_needs_no_encryption(open_server: Any, waits: l
     [
         {"DATA": ["451 busy"]},
         {"MAIL": ["421 too many connections"]},
-        {"DATA": [""]},
+        {"anna@example.org": [""]},
         {"MAIL": ["", "450 later"]},
         {"anna@example.org": ["450 greylisted"]},
     ],
@@ -166,6 +168,50 @@ def test_what_fails_for_the_moment_is_tried_again(open_server: Any, waits: list[
         assert way.send(DATA, [ANNA]) == {}
         assert len(server.mails) == 1
         assert waits == list(sending.WAITS[:tries])
+
+
+@pytest.mark.parametrize("tls", ["starttls", "tls"])
+def test_a_mail_whose_answer_was_lost_is_not_sent_again(open_server: Any, waits: list[float], tls: str) -> None:
+    """A server that has the whole mail and falls silent may have taken it: nobody gets it twice, and the doubt is told as what it is."""
+    with open_server(tls=tls, answers={"DATA": [""]}) as server, sender(server, waits, security=tls) as way:
+        with pytest.raises(BackupError, match="may have been sent all the same") as told:
+            way.send(DATA, [ANNA])
+        assert (told.value.exit_code, told.value.hint) == (1, sending._ASK)
+        assert (server.mails, waits) == ([], [])
+        assert way.send(DATA, [BEN]) == {}  # the next mail is no matter of doubt
+
+
+def take_slowly(place: socket.socket, took: list[int]) -> None:
+    """Take one mail a connection, two megabytes a second."""
+    with suppress(OSError):
+        while True:
+            way, _ = place.accept()
+            with way, way.makefile("rb") as lines, suppress(OSError):
+                way.sendall(b"220 here\r\n")
+                while (line := lines.readline()) and line.upper() != b"DATA\r\n":
+                    way.sendall(b"250 fine\r\n")
+                way.sendall(b"354 go on\r\n")
+                size, end = 0, b""
+                while end != b"\r\n.\r\n" and (piece := lines.read1(2**16)):
+                    size, end = size + len(piece), (end + piece)[-5:]
+                    time.sleep(len(piece) / 2e6)
+                took.append(size)
+                way.sendall(b"250 taken\r\n")
+                lines.readline()
+
+
+def test_a_large_mail_may_take_its_time(waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mail that leaves slowly arrives, however much longer that takes than a server may take for an answer."""
+    monkeypatch.setattr(sending, "TIMEOUT", 1.0)
+    data, took = DATA + b"as long as it gets\r\n" * 400_000, list[int]()
+    with socket.create_server(("localhost", 0)) as place:
+        place.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        server = threading.Thread(target=take_slowly, args=(place, took), daemon=True)
+        server.start()
+        settings = EmailSettings(sender="me@example.org", host="localhost", port=place.getsockname()[1], security="none")
+        with SmtpSender(settings, ME, None, waits.append) as way:
+            assert way.send(data, [ANNA]) == {}
+    assert took[-1] == len(data) + len(b".\r\n")
 
 
 def test_a_third_failure_is_the_last(open_server: Any, waits: list[float]) -> None:
