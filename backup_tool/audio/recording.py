@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fractions import Fraction
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
@@ -130,7 +131,7 @@ class Recording:
         with _failures():
             stream = self._stream(track)
             name, _ = _WRAPPERS.get(stream.codec.canonical_name, _ANYTHING)
-            out, size, first = io.BytesIO(), 0, None
+            out, size, first, seconds = io.BytesIO(), 0, None, Fraction(0)
             with av.open(out, "w", format=name, options={"fflags": "+bitexact"}) as made:
                 into = made.add_stream_from_template(stream)
                 for packet, at in self._packets(stream):
@@ -138,6 +139,7 @@ class Recording:
                         continue
                     first = packet.pts if first is None else first
                     size += packet.size
+                    seconds += (packet.duration or 0) * (packet.time_base or 0)
                     if size > _MOST_SOUND:
                         raise Unplayable(f"more than {_MOST_SOUND >> 20} MiB of sound: cut it into parts first")
                     _move(packet, first, cut=start > 0)
@@ -145,6 +147,8 @@ class Recording:
                     made.mux(packet)
             if first is None:
                 raise Unplayable("its track of sound is empty")
+            if name == "flac" and (start > 0 or end != math.inf):
+                _shorten_flac(out, round(seconds * stream.rate))
             return out.getvalue()
 
     def _stream(self, track: int) -> AudioStream:
@@ -232,6 +236,14 @@ def _move(packet: Packet[AudioStream], first: int | None, *, cut: bool) -> None:
         return
     packet.pts -= first
     packet.dts -= first
+
+
+def _shorten_flac(file: io.BytesIO, samples: int) -> None:
+    """Let a part of a recording say its own length, and no checksum of the whole (RFC 9639, section 8.2: the last 36 bits before it)."""
+    file.seek(18)
+    form = int.from_bytes(file.read(8), "big") >> 36 << 36
+    file.seek(18)
+    file.write((form | samples).to_bytes(8, "big") + bytes(16))
 
 
 @contextmanager

@@ -78,6 +78,16 @@ def test_silence_parts_notes(hiss: int) -> None:
         assert len(recording.notes(0, 1.6)) == 1
 
 
+def test_a_part_of_a_flac_file_says_how_long_it_is() -> None:
+    """A note that was cut out of a longer recording has its own length everywhere, not that of the whole."""
+    with opened(encoded("flac", 4.0)) as recording:
+        part = recording.sound(0, 1.0, 2.5)
+    seconds = samples(part) / 16_000
+    assert inspect(part, "x.flac").duration == seconds
+    with av.open(io.BytesIO(part), "r") as container:
+        assert container.duration == seconds * 1e6
+
+
 def test_silence_alone_is_no_note() -> None:
     """A track in which nobody speaks has nothing to be cut out of."""
     with opened(screen_recording("mp4", [0.5], pause=0.3, tracks=2)) as recording:
