@@ -492,14 +492,18 @@ def read_note(repository: Repository, item: Entry) -> Iterator[bytes]:
 
 
 def pick(entries: Iterable[Entry], wanted: str) -> Entry:
-    """The note that a person named by a prefix of its id (4 or more hex digits), or `latest`. Raises UsageError."""
+    """The note that a person named by a prefix of its id (4 or more hex digits), or `latest`. Raises UsageError.
+
+    Of a recording that was found in several places it is the record that has a chat.
+    """
     found: dict[str, Entry] = {}
     for item in entries:
         if wanted == "latest":
             if item.sent_at or not found:
                 found = {"latest": item}
         elif item.id and item.id.startswith(wanted.lower()):
-            found.setdefault(item.id, item)
+            known = found.get(item.id)
+            found[item.id] = item if known is None or (known.chat_id is None and item.chat_id is not None) else known
     if len(found) == 1:
         return next(iter(found.values()))
     if not found:

@@ -160,6 +160,16 @@ def test_a_recording_may_belong_to_two_chats(world: World) -> None:
     assert {world.audio(note_id) for _, note_id in found} == {memo, other}
 
 
+def test_a_note_is_given_back_as_one_of_its_chat(world: World) -> None:
+    """A recording that lies in some folder, too, where nobody knows whose it is, is mailed with the chat and the person known of it."""
+    put(world, "card/0007.wav", encoded("wav", 1.0))
+    put(world, "memo.wav", encoded("wav", 1.0), SENT + 5)
+    world.run("card")
+    world.backup("import", "memo.wav", "--chat", "Anna", "--sender", "Anna")
+    assert sorted(note["chat"] or "" for note in world.records()) == ["", "Anna"]
+    assert b"From: Anna" in world.backup("extract", digest(encoded("wav", 1.0)), "--eml", "-").out
+
+
 def test_what_the_phone_has_of_a_chat_is_not_doubled(world: World) -> None:
     """A note that was imported into a chat, and comes from a phone before or after, is one note, with all that the phone knows."""
     store = phone(world.folder / "phone", notes=0, with_database=False)
