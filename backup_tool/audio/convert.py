@@ -56,6 +56,13 @@ _DEMUXERS = {
 }  # fmt: skip
 
 
+# What says nothing to a person who is no programmer, by PyAV's names.
+_IN_WORDS = {
+    "EOFError": "it breaks off before its sound begins",
+    "PatchWelcomeError": "its sound is of a kind, or changes on the way to a kind, that cannot be played here",
+}
+
+
 class _Target(msgspec.Struct, frozen=True):
     """How a format is written. `copied` are the codecs that stay as they are, up to so many `channels`; `low` and `high` are rate and bits
     a second, for one channel, of speech as phones record it (up to 16 kHz) and of anything better (0: the rate that it has)."""
@@ -176,6 +183,8 @@ def _metadata(tags: Tags) -> dict[str, str]:
 
 
 def _words(error: Exception) -> str:
+    if words := _IN_WORDS.get(type(error).__name__):
+        return words
     said = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip()
     return shown(said[:1].lower() + said[1:], 100)
 

@@ -192,7 +192,7 @@ def test_a_copy_that_lacks_a_part_is_told_of() -> None:
 
 def test_a_sound_that_changes_on_the_way_is_converted_whole() -> None:
     """Pieces of other rate and channels, one behind the other, all are in the copy."""
-    chained = sounds.encoded("mp3", 1.0) + stereo_mp3(1.0)
+    chained = sounds.encoded("mp3", 1.0) + stereo_coded(1.0)
     out = io.BytesIO()
     convert(chained, out, "wav")
     assert inspect(out.getvalue()).duration == pytest.approx(2.0, abs=0.25)
@@ -304,17 +304,34 @@ def stereo(seconds: float) -> bytes:
     return out.getvalue()
 
 
-def stereo_mp3(seconds: float) -> bytes:
+def stereo_coded(seconds: float, format: str = "mp3", codec: str = "libmp3lame", rate: int = 32_000) -> bytes:
     import av
 
     out = io.BytesIO()
-    with by_ffmpeg(stereo(seconds)) as source, av.open(out, "w", format="mp3") as container:
-        stream = container.add_stream("libmp3lame", rate=32000)
+    with by_ffmpeg(stereo(seconds)) as source, av.open(out, "w", format=format) as container:
+        stream = container.add_stream(codec, rate=rate)
         assert isinstance(stream, av.AudioStream)
         stream.layout = "stereo"
         for frame in [*source.decode(audio=0), None]:
             container.mux(stream.encode(frame))
     return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (sounds.encoded("opus", 1.0)[:150], "it breaks off before its sound begins"),
+        (
+            sounds.encoded("opus", 1.0) + stereo_coded(1.0, "ogg", "libopus", 48_000),
+            "its sound is of a kind, or changes on the way to a kind, that cannot be played here",
+        ),
+    ],
+)
+def test_why_there_is_no_copy_is_said_in_a_persons_words(source: bytes, told: str) -> None:
+    """Of a note that breaks off at once, or goes on with more channels, one reads why it comes as it is: no word of a library's errors."""
+    with pytest.raises(NotConverted) as refused:
+        convert(source, io.BytesIO(), "mp3")
+    assert refused.value.reason == told
 
 
 def silent_film() -> bytes:
