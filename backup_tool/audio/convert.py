@@ -45,6 +45,8 @@ _GRACE = 60
 """Seconds that a recording may take beyond its own length."""
 _GAP = 0.1
 """Seconds between two parts of an Ogg file from which on something is missing there."""
+_SHORT = 0.5
+"""Seconds by which a recording may be shorter than its header says."""
 _RATES = (4_000, 384_000)
 _STRETCH = 0.5
 """Seconds of sound that are encoded at a time. A call costs as much for the 20 or 60 milliseconds that come out of a packet."""
@@ -199,6 +201,9 @@ class _Copying:
         self._is_ogg = container.format.name == "ogg"
         self._next: int | None = None
         self._lost = 0.0
+        self._last: tuple[int, Fraction | None] = (0, None)
+        """Where the last packet ended, and in which units."""
+        self._claimed = _claimed(container, sound)
 
     def run(self, *, anew: bool = False) -> str | None:
         """What there is to say of the copy. With `anew` it is encoded in any case."""
@@ -210,7 +215,10 @@ class _Copying:
             raise NotConverted("nothing in it can be played")
         if self._broken:
             return f"{self._broken} of its {self._packets} parts cannot be played, and are not in the copy"
-        return f"{self._lost:.1f} seconds of it are damaged, and are not in the copy" if self._lost else None
+        if self._lost:
+            return f"{self._lost:.1f} seconds of it are damaged, and are not in the copy"
+        short = self._claimed - self._last[0] * float(self._last[1] or 0)
+        return f"it breaks off: the last {short:.1f} seconds are not in the copy" if short > _SHORT else None
 
     def _may_be_copied(self) -> bool:
         return self._sound.codec_context.name in self._target.copied and 1 <= self._sound.channels <= self._target.channels
@@ -220,8 +228,7 @@ class _Copying:
         for packet in self._container.demux(self._sound):
             if packet.dts is None:  # the empty one at the end
                 continue
-            if self._is_ogg:
-                self._follows(packet)
+            self._follows(packet)
             self._lasted((packet.duration or 0) * _tick(packet))
             packet.stream = stream
             self._copy.mux(packet)
@@ -253,8 +260,7 @@ class _Copying:
 
         for packet in self._container.demux(self._sound):
             self._packets += packet.size > 0
-            if self._is_ogg:
-                self._follows(packet)
+            self._follows(packet)
             try:
                 frames = packet.decode()
             except av.FFmpegError:
@@ -268,6 +274,9 @@ class _Copying:
         """Take note of what is missing before a packet: damaged pages of Ogg are passed over without a word. (In other containers a gap may
         be silence that was not recorded.)"""
         if packet.pts is None:
+            return
+        self._last = (packet.pts + (packet.duration or 0), packet.time_base)
+        if not self._is_ogg:
             return
         if self._next is not None and packet.pts > self._next:  # only then: a unit of time is a fraction, and costly
             seconds = (packet.pts - self._next) * _tick(packet)
@@ -283,6 +292,15 @@ class _Copying:
             raise NotConverted("reading it takes longer than listening to it")
         if self._out.tell() > LARGEST:
             raise NotConverted(f"its copy would be larger than {in_bytes(LARGEST)}")
+
+
+def _claimed(container: InputContainer, sound: AudioStream) -> float:
+    """Seconds that its header promises; 0 where there is none that does, or none that can be relied on."""
+    if container.format.name in ("flac", "aiff"):
+        return float((sound.duration or 0) * (sound.time_base or 0))
+    if container.format.name == "matroska" and len(container.streams) == 1:
+        return (container.duration or 0) / 1e6
+    return 0.0
 
 
 def _tick(packet: Packet[AudioStream]) -> float:

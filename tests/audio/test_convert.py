@@ -190,6 +190,17 @@ def test_a_copy_that_lacks_a_part_is_told_of() -> None:
     assert 2 < (inspect(out.getvalue()).duration or 0) < 3.9
 
 
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("suffix", ["webm", "flac", "aiff"])
+def test_a_copy_of_what_breaks_off_says_so(suffix: str, format: Format) -> None:
+    """Where a recording says how long it was and ends before, nobody takes the copy for all of it; a whole one gives no alarm."""
+    whole = sounds.encoded(suffix, 4.0)
+    assert convert(whole, io.BytesIO(), format) is None
+    told = convert(whole[: len(whole) // 2], io.BytesIO(), format)
+    assert told is not None
+    assert "not in the copy" in told
+
+
 def test_a_sound_that_changes_on_the_way_is_converted_whole() -> None:
     """Pieces of other rate and channels, one behind the other, all are in the copy."""
     chained = sounds.encoded("mp3", 1.0) + stereo_coded(1.0)
