@@ -43,7 +43,7 @@ def remove_pruned(
         hint = f"if you removed them on purpose, say so once: backup check --accept-gone --repo {primary.name}"
         raise IntegrityError(f"{len(gone)} snapshots have disappeared from {primary.name}: mirrors keep them", hint)
     assert delivery.spool is not None
-    found = [(mirror, _list(delivery.spool, mirror, there)) for mirror in mirrors]
+    found = [(mirror, _list(delivery.spool, repository.at(mirror.destination), mirror, there)) for mirror in mirrors]
     for mirror, parcels in found:
         _refuse_its_own(mirror, parcels, there["snapshots"], primary.name)
     if any(parcels for _, parcels in found) and not dry_run:
@@ -54,14 +54,20 @@ def remove_pruned(
     return [Removed(mirror.name, len(parcels), sum(one.size for one in parcels)) for mirror, parcels in found]
 
 
-def _list(spool: Spool, mirror: Place, there: dict[ObjectKind, set[str]]) -> list[Parcel]:
-    """What the mirror has that the primary had, and has no more; in the order in which it may go: snapshots, index, packs."""
-    return [
-        Parcel(kind, name, size)
-        for kind in reversed(QUEUED)
-        for name, size in sorted(mirror.destination.list(kind))
-        if name in spool.had(kind) and name not in there[kind]
-    ]
+def _list(spool: Spool, repository: Repository, mirror: Place, there: dict[ObjectKind, set[str]]) -> list[Parcel]:
+    """What the mirror has that the primary had, and has no more; in the order in which it may go: snapshots, index, packs.
+
+    No index file is left behind that names a pack which goes. One that only the mirror has goes too, where it names nothing else but what
+    the primary has; else the packs that it names stay.
+    """
+    gone = {kind: {name: size for name, size in mirror.destination.list(kind) if name not in there[kind]} for kind in QUEUED}
+    pruned = {kind: {name: size for name, size in gone[kind].items() if name in spool.had(kind)} for kind in QUEUED}
+    own = [(name, size, repository.packs_in_index(name, size)) for name, size in gone["index"].items() if name not in pruned["index"]]
+    while kept := [one for one in own if one[2] & pruned["data"].keys() and not one[2] <= pruned["data"].keys() | there["data"]]:
+        for _, _, packs in kept:
+            pruned["data"] = {name: size for name, size in pruned["data"].items() if name not in packs}
+    pruned["index"] |= {name: size for name, size, packs in own if packs & pruned["data"].keys()}
+    return [Parcel(kind, name, size) for kind in reversed(QUEUED) for name, size in sorted(pruned[kind].items())]
 
 
 def _refuse_its_own(mirror: Place, parcels: list[Parcel], stored: set[str], primary: str) -> None:

@@ -367,6 +367,27 @@ def test_what_was_pruned_at_the_primary_goes_from_the_mirrors_when_a_person_says
     assert places.run()["notes"] == 7
 
 
+def test_a_mirror_with_index_files_of_its_own_is_sound_after_pruning(places: Places) -> None:
+    """Index files that only the mirror has, as after a lost state folder, go with the pruned packs that they name: it stays sound."""
+    needs("restic")
+    for night in range(1, 4):
+        places.add_notes(1, seed=night)
+        places.run()
+    places.world.repo = places.folder("usb")
+    places.world.restic("rebuild-index", "--read-all-packs")
+    shutil.rmtree(places.world.folder / "state")
+    places.run()
+    assert places.objects("nas").keys() - places.objects("usb").keys()
+    places.world.restic("forget", "--prune", "--keep-last", "1", "--group-by", "host", "--max-unused", "0")
+    places.backup("check", "--accept-gone", "--repo", "usb")
+    assert places.backup("sync", "--prune", "--json").json["removed"][0]["objects"] > 3
+    for name in places.names:
+        places.world.repo = places.folder(name)
+        assert "no errors were found" in places.world.restic("check", "--read-data")
+    assert places.backup("check").code == 0
+    assert places.run()["notes"] == 7
+
+
 def test_nothing_is_pruned_from_a_mirror_that_another_machine_writes_to(places: Places) -> None:
     """A laptop's archive is this machine's mirror: what was pruned at the primary may be what its snapshots are made of, and stays."""
     needs("restic")
