@@ -34,7 +34,8 @@ from backup_tool.repository.snapshots import short_id
 class Delivered(msgspec.Struct):
     """What became of a run at one destination: `delivered` (it has everything), `queued` (what it lacks is kept for it) or `failed` (a
     person has to do something first); the objects and bytes that it took in this run. `code` is the exit code that stands for `error`,
-    `lacks` what is kept for it, of earlier runs too; None where that is not known."""
+    `lacks` what is kept for it, of earlier runs too; None where that is not known. `alone` are the snapshots that it has and the others
+    never had; None where that was not looked at."""
 
     name: str
     status: Literal["delivered", "queued", "failed"]
@@ -43,6 +44,7 @@ class Delivered(msgspec.Struct):
     error: str | None = None
     code: int | None = None
     lacks: Lacking | None = None
+    alone: int | None = None
 
 
 def not_reached(place: Place) -> Delivered:
@@ -67,6 +69,8 @@ class Shipping:
         delivery.is_kept = lambda one: one.kind in ("index", "snapshots") or (one.kind == "data" and repository.is_read_whole(one.name))
         self._elsewhere: dict[str, Repository] = {}
         self._compared: set[str] = set()
+        self._alone: dict[str, int] = {}
+        """By mirror: how many snapshots it has that the view never had."""
         self._out_of_reach: Mapping[str, int] | None = None
         """Packs that wait for the view and cannot be had; None before that was looked at."""
         self._told_of: set[str] = set()
@@ -181,12 +185,14 @@ class Shipping:
 
     def _tell_of_others(self, mirror: Place, view: Place, more: set[str]) -> None:
         """What was stored at a mirror alone stays there alone, and is not in what a person sees of the archive."""
+        self._alone[mirror.name] = 0
         if not more:
             return
         spool, stored = self._delivery.spool, self._repository.snapshots()
         had = self._state.held(self._copy(view)) | (spool.had("snapshots") if spool is not None else set())
         above = {short_id(id) for one in stored for id in (one.id, one.parent or "", *(one.ancestors or ()))}
         if own := [id for id in more - had if short_id(id) not in above]:
+            self._alone[mirror.name] = len(own)
             many = "a snapshot" if len(own) == 1 else f"{len(own)} snapshots"
             self._progress.warn(
                 f"{mirror.name} has {many} that {view.name} never had: notes that are in there alone are not seen here (backup list "
@@ -297,9 +303,10 @@ class Shipping:
         objects, size = (courier.objects, courier.bytes) if courier is not None else (0, 0)
         if error is None:
             self._remember(place, times)
-            return Delivered(place.name, "delivered", objects, size)
+            return Delivered(place.name, "delivered", objects, size, alone=self._alone.get(place.name, 0))
         status: Literal["queued", "failed"] = "failed" if place.refused else "queued"
-        return Delivered(place.name, status, objects, size, _told(place, error), error.exit_code, self._still_lacks(place))
+        told, lacks, alone = _told(place, error), self._still_lacks(place), self._alone.get(place.name)
+        return Delivered(place.name, status, objects, size, told, error.exit_code, lacks, alone)
 
     def _still_lacks(self, place: Place) -> Lacking | None:
         """What is to be carried there still. A place that was not held against the view lacks what it did before, and what came since."""

@@ -59,7 +59,7 @@ class SourceHistory(msgspec.Struct):
 
 class PlaceHistory(msgspec.Struct):
     """What became of the last delivery to a place, as in `Delivered`. `level` is when it last had everything, `since` when it first did not
-    after that; `lacks` is None where it is not known how much."""
+    after that; `lacks` is None where it is not known how much. `alone` are the snapshots that it has and the others never had."""
 
     met: str
     at: str
@@ -69,6 +69,7 @@ class PlaceHistory(msgspec.Struct):
     lacks: Lacking | None = None
     level: str | None = None
     since: str | None = None
+    alone: int = 0
 
 
 class CheckEnding(msgspec.Struct):
@@ -141,7 +142,7 @@ def delivered(state: State, at: str, places: Mapping[str, Delivered]) -> None:
     def change(history: History) -> None:
         for label, one in places.items():
             before = history.places.get(label) or PlaceHistory(at, at, "queued")
-            now = PlaceHistory(at, at, one.status, level=before.level)
+            now = PlaceHistory(at, at, one.status, level=before.level, alone=before.alone if one.alone is None else one.alone)
             if one.status == "delivered":
                 now.level = at
             else:

@@ -232,6 +232,7 @@ class _Look:
         elif one.queued is not None and one.queued.objects and not self._busy:
             self._advise(3, f"{name}: {_lacking(one)}", "bring it there: backup run")
         self._advise_on_end_of_sign_in(one, kept)
+        self._advise_on_what_it_has_alone(one)
         checks = self._history.checks.get(one.place)
         if checks is not None and (found := damage(checks)) is not None:
             hint = f"see what it is: backup check --repo {_quoted(one.name)}"
@@ -244,6 +245,14 @@ class _Look:
         about = "about " if kept is not None and kept.is_estimate else ""
         when = f"in {about}{in_time(known.days_left * _DAY)}" if known.days_left > 0 else "any day now"
         self._advise(0, f"{shown(one.name)}: the sign-in ends {when}", f"renew it before: backup login {_quoted(one.name)}")
+
+    def _advise_on_what_it_has_alone(self, one: DestinationStatus) -> None:
+        known = self._history.places.get(one.place)
+        if known is None or not known.alone or one.role == "primary":
+            return
+        many = "a snapshot" if known.alone == 1 else f"{known.alone:,} snapshots"
+        what = f"{shown(one.name)} has {many} that no other place ever had: notes that are in there alone are nowhere else"
+        self._advise(0, what, f"see them: backup list --repo {_quoted(one.name)}; name it first in the settings once, then: backup sync")
 
     def _advise_on_sources(self, sources: Sequence[SourceStatus], destinations: Sequence[DestinationStatus]) -> None:
         for one in sources:

@@ -458,3 +458,26 @@ def test_doctor_and_status_say_not_told_where_nothing_is_known(cloud: Cloud, tmp
     machine.backup("init", "--repo", "cloud")
     text = machine.backup("doctor", "cloud", "--online").text
     assert [line.split("  ")[-1].strip() for line in text.splitlines() if line.startswith("in the trash")] == ["not told"]
+
+
+def test_what_a_mirror_has_alone_is_told(places: Places) -> None:
+    """Stored at the mirror only, in a night of which the state folder was lost: said every day, until it was brought to the others."""
+    places.run()
+    places.away("usb")
+    places.add_notes(2, seed=1)
+    places.run(code=3)
+    for note in (places.world.folder / "phone").rglob("PTT-202604*"):
+        note.unlink()
+    shutil.rmtree(places.world.folder / "state")
+    places.back("usb")
+    assert places.run()["destinations"][1]["alone"] == 1
+    ((code, text),) = told(status(places))
+    assert (code, text.startswith("nas has a snapshot that no other place ever had: ")) == (0, True)
+    settings = places.world.settings.read_text()
+    head, usb, nas = re.split(r"(?=\[destinations)", settings)
+    places.world.settings.write_text(head + nas + usb)
+    places.backup("sync")
+    places.world.settings.write_text(settings)
+    places.run()
+    assert status(places)["advice"] == []
+    assert len(places.backup("list", "--json").json) == 6
