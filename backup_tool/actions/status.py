@@ -286,7 +286,10 @@ class _Look:
                 continue
             with suppress(BackupError, OSError):
                 objects, size, _ = _in(spool)
-                if objects:
+                if objects and not spool.places():
+                    what = f"{_waiting(objects, size)} on this machine, and for whom cannot be read"
+                    self._advise(3, what, "find out, and deliver it: backup run")
+                elif objects:
                     places = " and ".join(shown(label) for label in spool.places())
                     what = f"{_waiting(objects, size)} on this machine for {places}, which the settings do not name"
                     hint = f"deliver it: backup run --repo {_quoted(next(iter(spool.places()), ''))}"

@@ -481,3 +481,19 @@ def test_what_a_mirror_has_alone_is_told(places: Places) -> None:
     places.run()
     assert status(places)["advice"] == []
     assert len(places.backup("list", "--json").json) == 6
+
+
+def test_what_waits_for_whom_cannot_be_read_is_told_so(places: Places) -> None:
+    """Damage in the list of places of what waits here: no empty name and no command that cannot be typed; the next run delivers it."""
+    places.run()
+    places.away("usb")
+    places.add_notes(1, seed=1)
+    places.run(code=3)
+    (spool,) = (places.world.folder / "state" / "spool").iterdir()
+    (spool / "places.json").write_bytes(b"[")
+    text = next(text for _, text in told(status(places, 3)) if "on this machine" in text)
+    assert text.endswith(" on this machine, and for whom cannot be read -> find out, and deliver it: backup run")
+    places.back("usb")
+    places.run()
+    assert status(places)["advice"] == []
+    places.all_alike_and_sound()
