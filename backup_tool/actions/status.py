@@ -270,6 +270,9 @@ class _Look:
                 self._advise(1, f"{name}: no run that archived it is on record", "backup run")
             elif self._seconds_since(one.archived) > STALE_DAYS * _DAY:
                 self._advise(1, f"{name}: the last successful run was {self._ago(one.archived)}", "see why: backup run")
+            elif self._seconds_since(one.archived) < -_DAY:
+                what = f"{name}: the last successful run has a time to come: this machine's clock was wrong then, or is now"
+                self._advise(1, what, "see that it is right (date), then: backup run")
 
     def _advise_on_run(self, run: RunStatus, known: SourceHistory, destinations: Sequence[DestinationStatus]) -> None:
         if run.left_out:

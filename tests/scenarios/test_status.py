@@ -192,6 +192,16 @@ def test_two_days_without_a_good_run_are_too_many(places: Places) -> None:
         assert [one for one, _ in told(status(places, code))] == [1] * code
 
 
+def test_a_run_in_the_future_is_no_good_run(places: Places) -> None:
+    """The clock was years ahead for one night: that night hides none of those that never begin afterwards; the next run mends it."""
+    places.run()
+    change_history(places.world, lambda record: record["sources"]["phone"].update(archived=days_ago(-900)))
+    ((code, text),) = told(status(places, 1))
+    assert (code, "clock" in text) == (1, True)
+    places.run()
+    assert status(places)["advice"] == []
+
+
 def test_a_run_under_way_is_shown_and_one_that_was_killed_too(places: Places) -> None:
     """While a run works its process is named, and nothing complained of; killed, it is said that it did not end; the next one mends it."""
     places.add_notes(200, seed=1)
