@@ -197,9 +197,9 @@ class _Look:
         return one
 
     def _queued_for_primary(self, known: PlaceHistory | None) -> Queued | None:
-        """What the spool holds: nothing else is kept for it."""
+        """What the spool holds: nothing else is kept for it. What came before it last had everything waits for another that was first then."""
         assert self._spool is not None
-        objects, size, since = _in(self._spool)
+        objects, size, since = _in(self._spool, after=known.at if known is not None and known.status == "delivered" else "")
         if not objects:
             return Queued(0, 0) if known is None or known.status == "delivered" else _queued(known)
         return Queued(objects, size, since or (known.since if known is not None else None))
@@ -339,17 +339,20 @@ def _newest_first(checks: CheckHistory) -> list[CheckStatus]:
     return sorted(found, key=lambda one: one.at, reverse=True)
 
 
-def _in(spool: Spool, *, owed: bool = True) -> tuple[int, int, str | None]:
+def _in(spool: Spool, *, owed: bool = True, after: str = "") -> tuple[int, int, str | None]:
     """(objects, bytes, since when) of what waits in a spool, but for what is set aside; with `owed` also of what left it before the primary
-    had it."""
+    had it. Nothing that came before the time `after` counts."""
     aside = spool.aside
     sizes, times = [size for name, size in spool.owed.items() if owed and name not in aside], []
     for parcel in spool.waiting():
         if parcel.name in aside:
             continue
-        sizes.append(parcel.size)
         with suppress(OSError):
-            times.append(spool.store.file_of(parcel.kind, parcel.name).stat().st_mtime)
+            came = spool.store.file_of(parcel.kind, parcel.name).stat().st_mtime
+            if f"{datetime.fromtimestamp(came, UTC):%Y-%m-%dT%H:%M:%SZ}" < after:
+                continue
+            times.append(came)
+        sizes.append(parcel.size)
     since = f"{datetime.fromtimestamp(min(times), UTC):%Y-%m-%dT%H:%M:%SZ}" if times else None
     return len(sizes), sum(sizes), since
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -507,3 +508,20 @@ def test_what_waits_for_whom_cannot_be_read_is_told_so(places: Places) -> None:
     places.run()
     assert status(places)["advice"] == []
     places.all_alike_and_sound()
+
+
+def test_nothing_waits_for_a_mirror_that_became_the_primary(places: Places) -> None:
+    """The first disk is lost and taken from the settings: the mirror has all that waited for it, and after a run nothing is to be done."""
+    places.run()
+    places.away("usb")
+    places.add_notes(1, seed=1)
+    places.run(code=3)
+    for path in (places.world.folder / "state" / "spool").rglob("*"):
+        os.utime(path, (path.stat().st_mtime - 86_400,) * 2)
+    settings = places.world.settings.read_text()
+    places.world.settings.write_text(re.sub(r"\[destinations.usb\]\npath = .*\n", "", settings))
+    places.run()
+    found = status(places)
+    assert (found["advice"], found["destinations"][0]["queued"]["objects"]) == ([], 0)
+    places.world.settings.write_text(settings)
+    assert status(places, 3)["destinations"][0]["queued"]["objects"] > 0
