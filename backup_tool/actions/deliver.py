@@ -34,7 +34,7 @@ from backup_tool.repository.snapshots import short_id
 class Delivered(msgspec.Struct):
     """What became of a run at one destination: `delivered` (it has everything), `queued` (what it lacks is kept for it) or `failed` (a
     person has to do something first); the objects and bytes that it took in this run. `code` is the exit code that stands for `error`,
-    `lacks` what is kept for it, of earlier runs too; None where that is not known. `alone` are the snapshots that it has and the others
+    `lacks` what is kept for it, of earlier runs too; None where that is not known. `alone` are the snapshots that it has and the primary
     never had; None where that was not looked at."""
 
     name: str

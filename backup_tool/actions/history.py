@@ -59,7 +59,7 @@ class SourceHistory(msgspec.Struct):
 
 class PlaceHistory(msgspec.Struct):
     """What became of the last delivery to a place, as in `Delivered`. `level` is when it last had everything, `since` when it first did not
-    after that; `lacks` is None where it is not known how much. `alone` are the snapshots that it has and the others never had."""
+    after that; `lacks` is None where it is not known how much. `alone` are the snapshots that it has and the primary never had."""
 
     met: str
     at: str

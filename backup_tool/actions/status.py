@@ -197,7 +197,7 @@ class _Look:
         return one
 
     def _queued_for_primary(self, known: PlaceHistory | None) -> Queued | None:
-        """What the spool holds: nothing else is kept for it. What came before it last had everything waits for another that was first then."""
+        """What the spool holds: nothing else is kept for it. What is older than its last delivery waits for another."""
         assert self._spool is not None
         objects, size, since = _in(self._spool, after=known.at if known is not None and known.status == "delivered" else "")
         if not objects:
@@ -251,7 +251,7 @@ class _Look:
         if known is None or not known.alone or one.role == "primary":
             return
         many = "a snapshot" if known.alone == 1 else f"{known.alone:,} snapshots"
-        what = f"{shown(one.name)} has {many} that no other place ever had: notes that are in there alone are nowhere else"
+        what = f"{shown(one.name)} has {many} that the first destination never had: notes that are in there alone are not seen here"
         self._advise(0, what, f"see them: backup list --repo {_quoted(one.name)}; name it first in the settings once, then: backup sync")
 
     def _advise_on_sources(self, sources: Sequence[SourceStatus], destinations: Sequence[DestinationStatus]) -> None:

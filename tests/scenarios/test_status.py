@@ -483,7 +483,7 @@ def test_what_a_mirror_has_alone_is_told(places: Places) -> None:
     places.back("usb")
     assert places.run()["destinations"][1]["alone"] == 1
     ((code, text),) = told(status(places))
-    assert (code, text.startswith("nas has a snapshot that no other place ever had: ")) == (0, True)
+    assert (code, text.startswith("nas has a snapshot that the first destination never had: ")) == (0, True)
     settings = places.world.settings.read_text()
     head, usb, nas = re.split(r"(?=\[destinations)", settings)
     places.world.settings.write_text(head + nas + usb)
