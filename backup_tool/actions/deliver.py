@@ -31,7 +31,7 @@ from backup_tool.repository.locks import HeldLock
 from backup_tool.repository.snapshots import short_id
 
 
-class Delivered(msgspec.Struct):
+class Delivered(msgspec.Struct, omit_defaults=True):
     """What became of a run at one destination: `delivered` (it has everything), `queued` (what it lacks is kept for it) or `failed` (a
     person has to do something first); the objects and bytes that it took in this run. `code` is the exit code that stands for `error`,
     `lacks` what is kept for it, of earlier runs too; None where that is not known. `alone` are the snapshots that it has and the primary
@@ -41,7 +41,7 @@ class Delivered(msgspec.Struct):
     status: Literal["delivered", "queued", "failed"]
     objects: int
     bytes: int
-    error: str | None = None
+    error: str | None
     code: int | None = None
     lacks: Lacking | None = None
     alone: int | None = None
@@ -303,7 +303,7 @@ class Shipping:
         objects, size = (courier.objects, courier.bytes) if courier is not None else (0, 0)
         if error is None:
             self._remember(place, times)
-            return Delivered(place.name, "delivered", objects, size, alone=self._alone.get(place.name, 0))
+            return Delivered(place.name, "delivered", objects, size, None, alone=self._alone.get(place.name, 0))
         status: Literal["queued", "failed"] = "failed" if place.refused else "queued"
         told, lacks, alone = _told(place, error), self._still_lacks(place), self._alone.get(place.name)
         return Delivered(place.name, status, objects, size, told, error.exit_code, lacks, alone)

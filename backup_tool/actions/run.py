@@ -436,7 +436,7 @@ class Job:
         tally = gatherer.tally
         added = sum(writer.stats.bytes for writer in self._writers)
         objects = sum(writer.stats.objects for writer in self._writers) + 1
-        delivery = Delivered(self._plan.destination_name, "delivered", objects, added)
+        delivery = Delivered(self._plan.destination_name, "delivered", objects, added, None)
         return RunResult(
             snapshot=snapshot, notes=notes, new=new, unchanged=notes - new - gone, gone=gone, missing=tally.missing,
             not_downloaded=tally.not_downloaded, omitted=tally.omitted, orphan=tally.orphans,
