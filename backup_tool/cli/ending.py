@@ -32,10 +32,13 @@ class Told:
 
 @contextmanager
 def kept(session: Session, sources: Iterable[str] = ()) -> Iterator[Told]:
-    """Around the work on these sources, or on none. That it cannot be kept is told when the session ends, and stops nothing."""
+    """Around the work on these sources, or on none. That it cannot be kept is told when the session ends, and stops nothing.
+
+    With destinations in the settings, a run to another one that was typed tells nothing of the nights: the sources' record stays as it is.
+    """
     from backup_tool.actions import history
 
-    told, names = Told(), list(sources)
+    told, names = Told(), list(sources) if _is_a_night(session) else []
     if names:
         history.begin(session.state, names)
     try:
@@ -49,6 +52,11 @@ def kept(session: Session, sources: Iterable[str] = ()) -> Iterator[Told]:
     if names:
         ending = history.Ending(at, told.code, told.line, _first_of(told.errors))
         history.end(session.state, ending, {one.name: (one.new, one.away) for one in told.sources}, stored=True)
+
+
+def _is_a_night(session: Session) -> bool:
+    configured = {spec.label for spec in session.settings.destinations.values()}
+    return not configured or session.spec.label in configured
 
 
 def _first_of(errors: Sequence[Problem]) -> str:

@@ -377,6 +377,16 @@ def test_what_was_queued_for_a_place_that_was_typed_once_is_not_forgotten(places
     assert status(places)["advice"] == []
 
 
+def test_a_run_to_another_place_by_hand_is_no_night(places: Places) -> None:
+    """Typed for once, a place that is not in the settings, mistyped or not, neither raises an alarm of the nights nor ends one."""
+    places.run()
+    before = status(places)["sources"]
+    places.backup("run", "--repo", "./typo", code=10)
+    places.backup("init", "--repo", "./once")
+    places.backup("run", "--repo", "./once")
+    assert status(places)["sources"] == before
+
+
 def test_hostile_text_of_the_record_is_escaped(places: Places) -> None:
     """What a store or a server said, and stands on record, cannot steer a terminal."""
     places.run()
