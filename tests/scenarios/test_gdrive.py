@@ -134,15 +134,21 @@ def test_what_is_stored_is_proven_without_fetching_it(world: CloudWorld) -> None
     assert "does not tell checksums" in local.backup("check", "--remote", code=2).told
 
 
-def test_of_several_places_all_that_tell_checksums_are_proven(world: CloudWorld) -> None:
-    """check --remote looks at every destination that tells checksums, whichever is the first, and names those that tell none."""
+def disk_and_drive(world: CloudWorld) -> dict[str, str | None]:
+    """A phone's notes at a disk and in Google Drive, as the settings name them: what the environment needs for both of them to be meant."""
     phone(world)
     folders(world.google, world.anna, world.client, "Voice notes")
     disk = f'[destinations.disk]\npath = "{world.folder / "disk"}"\n'
     world.configure(disk + '[destinations.drive]\ntype = "gdrive"\nfolder = "Voice notes"\n')
-    everything = {"BACKUP_REPOSITORY": None}
+    everything: dict[str, str | None] = {"BACKUP_REPOSITORY": None}
     world.backup("init", env=everything)
     world.run("phone", env=everything)
+    return everything
+
+
+def test_of_several_places_all_that_tell_checksums_are_proven(world: CloudWorld) -> None:
+    """check --remote looks at every destination that tells checksums, whichever is the first, and names those that tell none."""
+    everything = disk_and_drive(world)
     ended = world.backup("check", "--remote", env=everything)
     assert ended.text.startswith("drive: the checksums of ")
     assert "note: disk does not tell checksums: backup check --read-data --repo disk" in ended.told
@@ -154,13 +160,7 @@ def test_of_several_places_all_that_tell_checksums_are_proven(world: CloudWorld)
 def test_repair_merges_duplicates_and_takes_the_rest_from_the_disk(world: CloudWorld) -> None:
     """Twin folders, second copies, a damaged pack, a lost snapshot: shown first, then merged or copied from the disk, without fetching what
     Google's checksums prove; what rclone brings down is sound for restic."""
-    phone(world)
-    folders(world.google, world.anna, world.client, "Voice notes")
-    disk = f'[destinations.disk]\npath = "{world.folder / "disk"}"\n'
-    world.configure(disk + '[destinations.drive]\ntype = "gdrive"\nfolder = "Voice notes"\n')
-    everything = {"BACKUP_REPOSITORY": None}
-    world.backup("init", env=everything)
-    world.run("phone", env=everything)
+    everything = disk_and_drive(world)
     tree, google, project = world.google.tree(), world.google, world.client.project
     before = {path: google.content(items[0].id).read_bytes() for path, items in tree.items()}
     packs = sorted((path for path in tree if "/data/" in path), key=lambda path: tree[path][0].size or 0)
