@@ -61,12 +61,13 @@ def test_a_damaged_config_of_the_primary_costs_no_night(places: Places) -> None:
     for night in range(2):
         result = places.run(code=3)
         assert (result["new"], places.status(result)) == (2 * (not night), {"usb": "failed", "nas": "delivered"})
-        assert "has a damaged config (copy the file config of nas over it" in result["destinations"][0]["error"]
+        assert "has a damaged config (mend it from nas: backup repair --repo usb" in result["destinations"][0]["error"]
     assert places.spooled() != []
     assert len(places.backup("list", "--json").json) == 6
     status = places.backup("status", "--json", code=5).json
     assert status["destinations"][0]["last_delivery"]["status"] == "failed"
-    (places.folder("usb") / "config").write_bytes(sound)
+    places.backup("repair", "--repo", "usb")
+    assert (places.folder("usb") / "config").read_bytes() == sound
     assert places.status(places.run()) == {"usb": "delivered", "nas": "delivered"}
     places.all_alike_and_sound()
 

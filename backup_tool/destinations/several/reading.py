@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -254,7 +255,8 @@ def no_repository(place: Place) -> NoRepository:
 
 def config_damaged(place: Place, sound: Place | None = None) -> IntegrityError:
     """The error for a place whose config cannot be opened, while `sound` has one that can."""
-    hint = f"copy the file config of {sound.name} over it, then: backup run" if sound is not None else "see: backup check"
+    source = f" from {sound.name}" if sound is not None else ""
+    hint = f"mend it{source}: backup repair --repo {shlex.quote(place.name)}"
     return IntegrityError(f"{place.name} has a damaged config", hint)
 
 
