@@ -183,7 +183,7 @@ class Delivery(Several):
         if self.spool is None or not self._recall(self.spool):
             self.raise_unreached()  # without the index, everything would be stored once more
             return False
-        self._store = self.waiting = self.spool.store
+        self._store_in(self.spool)
         self._start()
         return True
 
@@ -304,7 +304,7 @@ class Delivery(Several):
         if self.spool is None or not self._is_writable or self._store is not primary or primary.label not in full.message:
             return False
         self.couriers[self.primary.name].error = full
-        self._store = self.waiting = self.spool.store
+        self._store_in(self.spool)
         self._listed.pop("data", None)  # what this run has stored there is found again
         return True
 
@@ -316,15 +316,18 @@ class Delivery(Several):
             view.destination.save("locks", name, data)
         except NoSpace as error:  # it is still good for reading; but what is not locked is not written to
             self.couriers[view.name].error = error
-            self._turn_to_spool(view)
+            self._do_without(view)
         except BackupError as error:
             self.lose(view, error)
-            self._turn_to_spool(view)
+            self._do_without(view)
 
-    def _turn_to_spool(self, place: Place) -> None:
+    def _store_in(self, spool: Spool) -> None:
+        self._store = self.waiting = spool.store
+
+    def _do_without(self, place: Place) -> None:
         """Where a lock cannot be written, nothing can: what the others are to get is stored on this machine instead."""
         if not self.is_settled and self.spool is not None and place.destination is self._store:
-            self._store = self.waiting = self.spool.store
+            self._store_in(self.spool)
 
     def save_file(self, kind: ObjectKind, name: str, path: Path) -> None:
         """`save` from a local file."""
